@@ -1,0 +1,62 @@
+# Everything a newcomer needs; `make` alone lists it. Python 3.11 or newer is found by itself, or
+# named: make setup PYTHON=/path/to/python3.12
+
+PYTHON =
+ARGS =
+ONCE =
+
+CANDIDATES := .venv/bin/python python3 python3.13 python3.12 python3.11 python
+COMPILE := .venv/bin/python service/bootstrap.py uv pip compile --quiet --universal \
+	--generate-hashes --python-version 3.11 --custom-compile-command "make lock"
+PINNED := ^(\#.*|-r .*|[A-Za-z0-9._-]+(\[[A-Za-z0-9,._-]+\])?==[0-9][^ ;*]*( ; .+)?)?$$
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint lock check-lock
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+# First a Python that can do it, else one that is too bare or too old: bootstrap.py says what it lacks.
+setup: ## Make .venv with the service, tests, linters and Ansible (PYTHON= names the Python)
+	@for can in \
+		'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+		'import sys; sys.exit(sys.version_info < (3, 11))' \
+		'pass'; \
+	do \
+		for python in $(if $(PYTHON),"$(PYTHON)",$(CANDIDATES)); do \
+			if "$$python" -c "$$can" >/dev/null 2>&1; then \
+				exec "$$python" service/bootstrap.py; \
+			fi; \
+		done; \
+	done; \
+	echo 'Install Python 3.11 or newer: apt-get install python3 python3-venv'; \
+	echo '($(if $(PYTHON),PYTHON=$(PYTHON) does not run,no Python was found).)'; \
+	exit 1
+
+demo: setup ## Try the whole service on this machine, without accounts (ONCE=1: one round, then end)
+	@.venv/bin/python -m service demo $(if $(filter-out 0,$(ONCE)),--once)
+
+test: setup ## Run the tests with a real Redis and PostgreSQL (ARGS= goes to pytest)
+	@HORIZON_REQUIRE_SERVERS=1 .venv/bin/python -m pytest $(ARGS)
+
+lint: setup check-lock ## Check style, format, types and the lock
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+lock: setup ## Write requirements.txt anew from requirements.in (ARGS= goes to uv pip compile)
+	@$(COMPILE) $(ARGS) service/requirements.in -o service/requirements.txt
+	@$(COMPILE) $(ARGS) requirements.in -c service/requirements.txt -o requirements.txt
+
+check-lock: setup ## Check that the lock fits requirements.in and that everything there is pinned
+	@if grep -nEv '$(PINNED)' service/requirements.in requirements.in; then \
+		echo 'Pin the lines above with == and one version.'; exit 1; \
+	fi
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	cp service/requirements.txt "$$folder/service.txt" && \
+	cp requirements.txt "$$folder/all.txt" && \
+	$(COMPILE) service/requirements.in -o "$$folder/service.txt" && \
+	$(COMPILE) requirements.in -c service/requirements.txt -o "$$folder/all.txt" && \
+	{ diff -u service/requirements.txt "$$folder/service.txt" && \
+	diff -u requirements.txt "$$folder/all.txt"; } || \
+	{ echo 'The lock could not be confirmed: see above; `make lock` writes it anew.'; exit 1; }

@@ -1,0 +1,124 @@
+"""Fixtures of all tests: real servers, one of each a session, and clean data for each test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.store.database import Database
+from service.store.migrations_state import MigrationState
+from tests.server_process import ServerProcess, ServerUnavailableError
+from tests.servers import RealPostgres, RealRedis
+
+MigrateDatabase = Callable[[str], None]
+SERVER_FIXTURES = frozenset({"redis_server", "postgres_server"})
+TEMPLATE = "horizon_template"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that use a real server, so that `-m "not servers"` leaves them out."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SERVER_FIXTURES & set(item.fixturenames):
+            item.add_marker("servers")
+
+
+def serve(server: ServerProcess) -> None:
+    """Start it for a fixture. Where it cannot run, the test is skipped, or fails where it must."""
+    try:
+        server.start()
+    except ServerUnavailableError as error:
+        if os.environ.get("HORIZON_REQUIRE_SERVERS") == "1":
+            pytest.fail(f"HORIZON_REQUIRE_SERVERS=1, and {error}", pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RealRedis]:
+    """One Redis for all tests. A test may stop, kill or pause it: `redis_url` brings it back."""
+    server = RealRedis()
+    try:
+        serve(server)
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def redis_url(redis_server: RealRedis) -> str:
+    """The address of the running and empty Redis."""
+    redis_server.reset()
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def migrate_database() -> MigrateDatabase:
+    """Brings an empty database, named by its URL, to the newest schema and lets go of it.
+
+    The one place that knows how: it runs once a session, and every test gets a copy.
+    """
+
+
+    def migrate(url: str) -> None:
+        database = Database(url)
+        MigrationState(database).upgrade()
+        database.close()
+
+    return migrate
+
+
+@pytest.fixture(scope="session")
+def postgres_server(migrate_database: MigrateDatabase) -> Iterator[RealPostgres]:
+    """One PostgreSQL for all tests, with the migrated database that the others are copies of."""
+    server = RealPostgres()
+    try:
+        serve(server)
+        server.execute(f'CREATE DATABASE "{TEMPLATE}"')
+        migrate_database(server.url(TEMPLATE))
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: RealPostgres) -> Iterator[str]:
+    """A PostgreSQL database of this test's own. It may stop, kill or pause the server."""
+    if postgres_server.running:
+        postgres_server.resume()
+    postgres_server.start()
+    url = postgres_server.create_database(TEMPLATE)
+    yield url
+    if postgres_server.running:
+        postgres_server.resume()
+    postgres_server.start()
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(
+    tmp_path_factory: pytest.TempPathFactory, migrate_database: MigrateDatabase
+) -> Path:
+    """The folder of the migrated SQLite database that the others are copies of."""
+    folder = tmp_path_factory.mktemp("sqlite") / "template"
+    folder.mkdir()
+    migrate_database(f"sqlite:///{folder / 'horizon.db'}")
+    return folder
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A SQLite database of this test's own."""
+    folder = tmp_path / "sqlite"
+    shutil.copytree(sqlite_template, folder)
+    return f"sqlite:///{folder / 'horizon.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A database of this test's own: the test runs on SQLite and on PostgreSQL."""
+    fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]
+    url: str = request.getfixturevalue(fixture)
+    return url
