@@ -1,0 +1,349 @@
+"""A claimed conversation from its mail to its end: replied, silent, dead, or handed back for later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from secrets import token_hex
+from time import monotonic
+from typing import Any, Protocol
+
+import structlog
+
+from service.conversation.bot import Bot
+from service.conversation.clock import utc_now
+from service.conversation.context import (
+    decode_session,
+    encode_session,
+    newest,
+    turn_texts,
+)
+from service.conversation.converse import Converser, Reply, tool_notes
+from service.conversation.delivery import Delivery, NotYetError, UndeliverableError
+from service.conversation.journal import FencedError, Journal
+from service.conversation.mailbox import Claim, Mailbox
+from service.conversation.observer import Observer, Stopwatch
+from service.conversation.outage import OutageError
+from service.conversation.policy import Consent, TurnLimits, consent, retry_delay_s
+from service.conversation.ports import Crm, Messenger, PermanentError, TransientError, VendorError
+from service.conversation.reply import split_reply
+from service.conversation.turn import Opening, Outcome, Part, Step, Text, Turn
+
+_log = structlog.get_logger(__name__)
+
+_OUTAGE_PAUSE_S = 1.0
+_FAULT_PAUSE_S = 30.0
+
+
+class Bots(Protocol):
+    """Where bots come from."""
+
+    def by_id(self, bot_id: str) -> Bot | None:
+        """Raises OutageError."""
+
+    def reload_if_stale(self, bot: Bot, sql_revision: int | None) -> Bot | None:
+        """The bot as its source has it, None when it was deleted. Raises OutageError."""
+
+
+class TurnRunner:
+    """Runs one claim at a time in the caller's thread; any number of threads may use one runner."""
+
+    def __init__(
+        self,
+        *,
+        mailbox: Mailbox,
+        journal: Journal,
+        bots: Bots,
+        converser: Converser,
+        messenger: Messenger,
+        crm: Crm,
+        observer: Observer,
+        limits: TurnLimits,
+        lease_s: float,
+        in_background: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._mailbox = mailbox
+        self._journal = journal
+        self._bots = bots
+        self._converser = converser
+        self._delivery = Delivery(journal, messenger, limits.send_grace_s)
+        self._messenger = messenger
+        self._crm = crm
+        self._observer = observer
+        self._limits = limits
+        self._lease_s = lease_s
+        self._in_background = in_background
+
+    def run(self, claim: Claim) -> None:
+        """Never raises: whatever happens, the conversation is handed back or its lease runs out."""
+        with structlog.contextvars.bound_contextvars(
+            conversation_id=claim.conversation_id, bot_id=claim.bot_id
+        ):
+            try:
+                self._run(claim)
+            except FencedError as error:
+                _log.warning("fenced_off", reason=str(error))
+            except OutageError as error:
+                _log.warning("outage", reason=str(error))
+                self._release(claim, _OUTAGE_PAUSE_S)
+            except Exception:
+                # A fault of ours before the turn was open: there is no row to count it in.
+                _log.exception("claim_failed")
+                self._release(claim, _FAULT_PAUSE_S)
+
+    def _run(self, claim: Claim) -> None:
+        watch = Stopwatch(self._observer)
+        if claim.events:
+            waited = utc_now().timestamp() - claim.events[-1].at_ms / 1000
+            self._observer.observe("wait", max(0.0, waited))
+        bot = self._bots.by_id(claim.bot_id)
+        if monotonic() - claim.claimed_at > self._lease_s:
+            raise FencedError("the lease ran out before the turn was opened")
+        with watch.stage("open"):
+            opening = self._journal.open(claim)
+        turn = opening.turn
+        if turn is None:
+            self._mailbox.acknowledge(claim, opening.handled)
+            return
+        if bot is not None:
+            bot = self._bots.reload_if_stale(bot, opening.bot_revision)
+        with structlog.contextvars.bound_contextvars(turn_id=turn.id):
+            self._run_turn(claim, opening, turn, bot, watch)
+
+    def _run_turn(
+        self, claim: Claim, opening: Opening, turn: Turn, bot: Bot | None, watch: Stopwatch
+    ) -> None:
+        before: Sequence[Text] | None = None
+        try:
+            if bot is None:
+                outcome = Outcome("silent", "bot_deleted", texts=turn_texts(turn, (), None))
+                self._journal.finish(turn, outcome)
+            elif (cause := turn.step("dying")) is not None:
+                outcome = self._bury(turn, bot, cause, watch)
+            elif turn.crashes >= self._limits.max_crashes:
+                outcome = self._die(turn, bot, "crashes", "the turn crashed too often", watch)
+            else:
+                before = self._context(claim, turn)
+                outcome = self._answer(turn, bot, before, watch)
+        except NotYetError as error:
+            ended = self._try_later(
+                claim, turn, bot, str(error), error.delay_s, error.counts, watch, sending=True
+            )
+        except TransientError as error:
+            ended = self._try_later(
+                claim, turn, bot, str(error), error.retry_after_s or 0, True, watch
+            )
+        except UndeliverableError as error:
+            ended = self._die(turn, None, error.code, str(error), watch)
+        except PermanentError as error:
+            ended = self._die(turn, bot, error.code, str(error), watch)
+        except (FencedError, OutageError):
+            raise
+        except Exception as error:
+            _log.exception("turn_failed")
+            reason = f"internal: {type(error).__name__}"
+            ended = self._try_later(claim, turn, bot, reason, 0, True, watch)
+        else:
+            ended = outcome
+        if ended is None:
+            return
+        self._end(claim, opening, turn, ended, before)
+        watch.stop()
+        self._observer.turn_ended(ended)
+        _log.info(
+            "turn_ended",
+            status=ended.status,
+            reason=ended.reason,
+            events=len(turn.events),
+            parts=len(turn.parts),
+        )
+        self._report(turn, bot, ended)
+
+    def _answer(self, turn: Turn, bot: Bot, before: Sequence[Text], watch: Stopwatch) -> Outcome:
+        said = turn.step("reply")
+        if said is None:
+            wish = consent(turn.events, bot.texts, turn.contact.opted_out)
+            if not wish.talk:
+                reply = _confirmation(bot, wish)
+                opted_out = wish.opted_out if wish.changed else None
+            elif self._is_human(bot, turn):
+                return self._silent(turn, "handoff", wish)
+            else:
+                self._show_typing(turn, bot)
+                reply = self._converser.reply(turn, bot, before, watch)
+                opted_out = False if turn.contact.opted_out else None
+                if self._is_human(bot, turn):
+                    return self._silent(turn, "handoff", wish)
+            if reply is None:
+                return self._silent(turn, "opted_out" if wish.opted_out else "opted_in", wish)
+            said = Step(
+                "reply", {"text": reply.text, "reason": reply.reason, "opted_out": opted_out}
+            )
+            parts = _parts(turn, reply.text)
+            self._journal.save(turn, steps=[said], new_parts=parts, intend=parts[0])
+            last = self._delivery.deliver(turn, bot, "reply", watch, fresh=parts[0])
+        else:
+            last = self._delivery.deliver(turn, bot, "reply", watch)
+        outcome = Outcome(
+            "replied",
+            said.data["reason"],
+            texts=turn_texts(turn, tool_notes(turn), said.data["text"]),
+            opted_out=said.data["opted_out"],
+        )
+        with watch.stage("finish"):
+            self._journal.finish(turn, outcome, sent=last)
+        return outcome
+
+    def _silent(self, turn: Turn, reason: str, wish: Consent) -> Outcome:
+        outcome = Outcome(
+            "silent",
+            reason,
+            texts=turn_texts(turn, tool_notes(turn), None),
+            opted_out=wish.opted_out if wish.changed else None,
+        )
+        self._journal.finish(turn, outcome)
+        return outcome
+
+    def _try_later(
+        self,
+        claim: Claim,
+        turn: Turn,
+        bot: Bot | None,
+        error: str,
+        at_least_s: float,
+        counts: bool,
+        watch: Stopwatch,
+        sending: bool = False,
+    ) -> Outcome | None:
+        """Hand the conversation back for another try; when there is none left, the turn dies."""
+        delay_s: float | None = at_least_s
+        if counts:
+            first_failure_at = self._journal.record_failure(turn, error)
+            delay_s = retry_delay_s(
+                self._limits, turn.tries, first_failure_at, utc_now(), at_least_s
+            )
+        if delay_s is None:
+            return self._die(turn, None if sending else bot, "tries", error, watch)
+        _log.info("turn_retried", error=error, tries=turn.tries, delay_s=round(delay_s, 2))
+        self._observer.turn_retried("send" if sending else "vendor")
+        self._release(claim, delay_s)
+        return None
+
+    def _die(
+        self, turn: Turn, bot: Bot | None, reason: str, error: str, watch: Stopwatch
+    ) -> Outcome:
+        """`bot` is None when an apology would not get through either."""
+        apology = None if bot is None else _part(turn, "apology", 0, bot.texts.apology)
+        cause = self._journal.die(turn, reason, error, apology)
+        return self._bury(turn, bot, cause, watch)
+
+    def _bury(self, turn: Turn, bot: Bot | None, cause: Step, watch: Stopwatch) -> Outcome:
+        """Send the apology, once and without a second try, and close the turn as dead."""
+        texts = turn_texts(turn, tool_notes(turn), None)
+        last: Part | None = None
+        unsent = [part for part in turn.parts_of("apology") if part.intent_at is None]
+        if bot is not None and unsent:
+            try:
+                last = self._delivery.deliver(turn, bot, "apology", watch)
+            except (NotYetError, UndeliverableError) as error:
+                _log.warning("apology_not_sent", error=str(error))
+        outcome = Outcome("dead", cause.data["reason"], cause.data["error"], texts)
+        self._journal.finish(turn, outcome, sent=last)
+        _log.error("turn_dead", reason=outcome.reason, error=outcome.error)
+        return outcome
+
+    def _end(
+        self,
+        claim: Claim,
+        opening: Opening,
+        turn: Turn,
+        outcome: Outcome,
+        before: Sequence[Text] | None,
+    ) -> None:
+        session = b""
+        if before is not None:
+            texts = newest([*before, *outcome.texts], self._limits)
+            session = encode_session(turn.ordinal, texts)
+        try:
+            kept = self._mailbox.acknowledge(claim, opening.handled, session)
+        except OutageError as error:
+            # The turn is finished in SQL: the next claim only removes its events.
+            _log.warning("acknowledge_failed", reason=str(error))
+            return
+        if not kept:
+            _log.warning("lease_lost_at_the_end")
+
+    def _release(self, claim: Claim, delay_s: float) -> None:
+        try:
+            self._mailbox.release(claim, delay_s)
+        except OutageError as error:
+            _log.warning("release_failed", reason=str(error))
+
+    def _context(self, claim: Claim, turn: Turn) -> Sequence[Text]:
+        if not turn.resumed:
+            raw = None
+            try:
+                raw = self._mailbox.session(claim.conversation_id)
+            except OutageError as error:
+                _log.warning("session_unavailable", reason=str(error))
+            if raw is not None:
+                held = decode_session(raw, turn.ordinal - 1)
+                if held is not None:
+                    return held
+            if turn.ordinal == 1:
+                return ()
+        return newest(self._journal.context(turn, self._limits.context_messages), self._limits)
+
+    def _is_human(self, bot: Bot, turn: Turn) -> bool:
+        if bot.handoff.source != "horizon":
+            return False
+        try:
+            return self._crm.control_mode(bot, turn.contact.number) == "human"
+        except VendorError as error:
+            _log.warning("control_status_unavailable", error=str(error))
+            return bot.handoff.on_failure == "silent"
+
+    def _show_typing(self, turn: Turn, bot: Bot) -> None:
+        def show() -> None:
+            try:
+                self._messenger.show_typing(bot, turn.events[-1].id)
+            except VendorError as error:
+                _log.debug("typing_not_shown", error=str(error))
+
+        if not turn.resumed:
+            self._in_background(show)
+
+    def _report(self, turn: Turn, bot: Bot | None, outcome: Outcome) -> None:
+        if bot is None or not bot.report_turns:
+            return
+        report: Mapping[str, Any] = {
+            "turn_id": turn.id,
+            "conversation_id": turn.conversation_id,
+            "status": outcome.status,
+            "reason": outcome.reason,
+            "messages": len(turn.events),
+            "parts": len(turn.parts_of("reply")),
+        }
+
+        def send() -> None:
+            try:
+                self._crm.report(bot, turn.contact.number, "turn", report)
+            except VendorError as error:
+                _log.warning("report_not_sent", turn_id=turn.id, error=str(error))
+
+        self._in_background(send)
+
+
+def _confirmation(bot: Bot, wish: Consent) -> Reply | None:
+    if not wish.changed:
+        return None
+    if wish.opted_out:
+        return Reply(bot.texts.opt_out_confirmation, "opt_out")
+    return Reply(bot.texts.opt_in_confirmation, "opt_in")
+
+
+def _parts(turn: Turn, text: str) -> list[Part]:
+    return [_part(turn, "reply", n, body) for n, body in enumerate(split_reply(text))]
+
+
+def _part(turn: Turn, kind: Any, n: int, body: str) -> Part:
+    return Part("pt_" + token_hex(12), kind, n, turn.contact.address, body)

@@ -1,0 +1,74 @@
+"""JSON logs on standard output: one object a line, with the ids that are bound to the context.
+
+Secrets and message texts never reach a log call above DEBUG; numbers are masked here as a last line.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+_NUMBER = re.compile(r"\+\d{5,15}")
+
+
+def configure_logging(level: str) -> None:
+    """Set up structlog and send the standard library's loggers through it."""
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _mask_numbers,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.add_logger_name,
+            *shared,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[_plain_or_json],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # The clients' own request logs hold addresses with numbers in them.
+    for name in ("httpx2", "httpcore2", "openai", "urllib3", "twilio", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _mask_numbers(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        if isinstance(value, str) and "+" in value:
+            event[key] = _NUMBER.sub(_mask, value)
+    return event
+
+
+def _mask(match: re.Match[str]) -> str:
+    number = match.group()
+    return f"{number[:3]}…{number[-2:]}"
+
+
+def _plain_or_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    # structlog's own lines arrive rendered; those of other libraries are rendered here.
+    record = event.get("_record")
+    if event.get("_from_structlog") or record is None:
+        return str(event["event"])
+    kept = {key: value for key, value in event.items() if not key.startswith("_")}
+    return str(structlog.processors.JSONRenderer()(None, "", kept))

@@ -1,0 +1,105 @@
+"""Prometheus metrics of the host: every process counts into files of METRICS_DIR, any process answers.
+
+The queue's depth is read from Redis when the metrics are asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+from service.conversation.mailbox import Mailbox
+from service.conversation.observer import Stage
+from service.conversation.outage import OutageError
+from service.conversation.ports import Usage
+from service.conversation.turn import Outcome
+
+_log = structlog.get_logger(__name__)
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class Metrics:
+    """Implements `conversation.observer.Observer`, and what the web process counts."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # prometheus_client reads this when it is imported and when a metric is made.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+        from prometheus_client import CollectorRegistry, Counter, Histogram
+
+        registry = CollectorRegistry()
+        self.accepted = Counter(
+            "horizon_webhook_messages",
+            "Messages at the webhook, by what became of them",
+            ["result"],
+            registry=registry,
+        )
+        self._turns = Counter(
+            "horizon_turns", "Turns that ended", ["status", "reason"], registry=registry
+        )
+        self._retries = Counter(
+            "horizon_turn_retries", "Turns put off for another try", ["reason"], registry=registry
+        )
+        self._tokens = Counter("horizon_tokens", "Model tokens", ["kind"], registry=registry)
+        self._stages = Histogram(
+            "horizon_stage_seconds",
+            "Time of each stage",
+            ["stage"],
+            registry=registry,
+            buckets=_BUCKETS,
+        )
+
+    def observe(self, stage: Stage, seconds: float) -> None:
+        self._stages.labels(stage).observe(seconds)
+
+    def turn_ended(self, outcome: Outcome) -> None:
+        self._turns.labels(outcome.status, outcome.reason).inc()
+
+    def turn_retried(self, reason: str) -> None:
+        self._retries.labels(reason).inc()
+
+    def tokens_used(self, usage: Usage) -> None:
+        self._tokens.labels("input").inc(usage.input_tokens)
+        self._tokens.labels("cached").inc(usage.cached_tokens)
+        self._tokens.labels("output").inc(usage.output_tokens)
+        self._tokens.labels("reasoning").inc(usage.reasoning_tokens)
+
+
+def exposition(mailbox: Mailbox, dead_turns: int | None, spooled: int) -> bytes:
+    """The host's totals and the queue's depth, in the Prometheus text format."""
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.metrics_core import GaugeMetricFamily
+    from prometheus_client.multiprocess import MultiProcessCollector
+    from prometheus_client.registry import Collector
+
+    gauges: list[tuple[str, str, float]] = [
+        ("horizon_spooled_messages", "Messages that wait on disk for Redis", spooled)
+    ]
+    if dead_turns is not None:
+        gauges.append(("horizon_dead_turns", "Dead turns that wait for a retry", dead_turns))
+    try:
+        depth = mailbox.depth()
+    except OutageError as error:
+        _log.warning("queue_depth_unavailable", reason=str(error))
+        gauges.append(("horizon_redis_up", "Whether Redis answers", 0))
+    else:
+        gauges += [
+            ("horizon_redis_up", "Whether Redis answers", 1),
+            ("horizon_queue_due", "Conversations that wait", depth.due),
+            ("horizon_queue_leased", "Conversations being answered", depth.leased),
+            ("horizon_queue_oldest_due_seconds", "How late the oldest is", depth.oldest_due_s),
+        ]
+
+    class _Now(Collector):
+        def collect(self) -> Iterator[GaugeMetricFamily]:
+            for name, text, value in gauges:
+                yield GaugeMetricFamily(name, text, value=value)
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # untyped upstream
+    registry.register(_Now())
+    return generate_latest(registry)

@@ -1,0 +1,304 @@
+"""Every environment variable of the service: typed, with its default and its meaning.
+
+`.env.example` and the table in `docs/settings.md` are generated from this module
+(`horizonctl settings`), so a variable is described once, here.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import quote, urlsplit
+
+from cryptography.fernet import Fernet
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIN_ADMIN_KEY_CHARS = 32
+
+
+class SettingsError(Exception):
+    """A setting is missing or malformed; the message names it and says what it should look like."""
+
+
+class Settings(BaseSettings):
+    """Configuration of one process, read from the environment (and `.env` in the working folder)."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    # Required
+    secret_key: Annotated[tuple[str, ...], NoDecode] = Field(
+        description="Fernet keys that encrypt the bots' secrets, comma-separated; the first encrypts, "
+        "all decrypt. Make one with `horizonctl key secret`.",
+        examples=["<44 characters of url-safe base64>"],
+    )
+    public_base_url: str = Field(
+        description="The address that Twilio calls, without a path: signatures are computed over it.",
+        examples=["https://bots.example.com"],
+    )
+    admin_api_key: str = Field(
+        description="Bearer key of the administrator, at least 32 characters; it creates the other keys.",
+        examples=["<at least 32 random characters>"],
+    )
+
+    # Model
+    openai_api_key: str | None = Field(
+        None, description="OpenAI key of the bots that have none of their own."
+    )
+    openai_base_url: str = Field(
+        "https://api.openai.com/v1", description="OpenAI or a compatible server."
+    )
+    openai_default_model: str = Field(
+        "gpt-6-luna", description="Model of the assistants that name none."
+    )
+    openai_default_instructions: str = Field(
+        "Eres el asistente virtual de este negocio en WhatsApp. Responde en español, con amabilidad y "
+        "en pocas frases. Si no sabes algo, dilo y ofrece que una persona del equipo responda.",
+        description="Instructions of the assistants that have none.",
+    )
+    openai_timeout_s: float = Field(
+        60, gt=0, description="Longest wait for one model call, in seconds."
+    )
+
+    # Twilio
+    twilio_account_sid: str | None = Field(
+        None, description="Account of the bots that have none of their own."
+    )
+    twilio_auth_token: str | None = Field(
+        None, description="Auth token of the bots that have none of their own."
+    )
+    twilio_whatsapp_from: str | None = Field(
+        None, description="Number that `horizonctl send-test` writes from when none is given."
+    )
+    twilio_api_base_url: str | None = Field(
+        None,
+        description="Replaces api., messaging. and content.twilio.com: for emulators.",
+        examples=["http://127.0.0.1:8802"],
+    )
+    twilio_timeout_s: float = Field(
+        15, gt=0, description="Longest wait for one Twilio call, in seconds."
+    )
+
+    # Horizon
+    horizon_base_url: str | None = Field(
+        None,
+        description="The Horizon CRM of the bots that name none.",
+        examples=["https://crm.example.com"],
+    )
+    horizon_api_key: str | None = Field(
+        None, description="Horizon token of the bots that have none of their own."
+    )
+    horizon_config_path: str = Field(
+        "/api/bot/config/", description="Path of Horizon's bot configuration."
+    )
+    horizon_events_path: str = Field(
+        "/api/bot/eventos/", description="Path that takes Horizon's event reports."
+    )
+    horizon_control_path: str = Field(
+        "/api/bot/control-status/", description="Path that tells whether a person has taken over."
+    )
+    horizon_timeout_s: float = Field(
+        15, gt=0, description="Longest wait for one Horizon action, in seconds."
+    )
+
+    # Stores
+    database_url: str | None = Field(
+        None,
+        description="SQLAlchemy address of the database. Without it DB_HOST and the rest are used, and "
+        "without those SQLite in `var/`.",
+        examples=["postgresql://user:password@127.0.0.1:5432/horizon"],
+    )
+    db_host: str | None = Field(None, description="PostgreSQL host, when DATABASE_URL is not set.")
+    db_port: int = Field(5432, description="PostgreSQL port.")
+    db_user: str | None = Field(None, description="PostgreSQL user.")
+    db_password: str | None = Field(None, description="PostgreSQL password.")
+    db_name: str | None = Field(None, description="PostgreSQL database.")
+    db_ssl_mode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = (
+        Field("prefer", description="PostgreSQL `sslmode`.")
+    )
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", description="Redis or Valkey, with an append-only file."
+    )
+    redis_session_ttl_seconds: int = Field(
+        86_400, gt=0, description="How long a conversation's context stays in Redis, in seconds."
+    )
+    spool_dir: Path = Field(
+        Path("var/spool"),
+        description="Folder that keeps accepted messages while Redis is unavailable; one a host.",
+    )
+    spool_max_mb: int = Field(
+        256,
+        gt=0,
+        description="The spool takes no more than this, in MB; beyond it the answer is 503.",
+    )
+    metrics_dir: Path = Field(
+        Path("var/metrics"),
+        description="Folder through which the processes of a host share their counters.",
+    )
+
+    # Behaviour
+    worker_threads: int = Field(
+        64,
+        ge=1,
+        le=4096,
+        description="Turns that one worker process runs at once; an eighth more threads are kept for "
+        "clients that have none running.",
+    )
+    debounce_ms: int = Field(
+        800,
+        ge=0,
+        le=60_000,
+        description="Messages of a contact that arrive within this time become one turn.",
+    )
+    lease_s: float = Field(
+        10,
+        ge=1,
+        description="A worker that is silent this long loses its conversations, in seconds.",
+    )
+    send_grace_s: float = Field(
+        60,
+        ge=0,
+        description="Wait before an uncertain send is looked up and, if it never happened, repeated.",
+    )
+    retry_base_s: float = Field(
+        2, gt=0, description="First wait after a vendor's transient failure; it doubles each time."
+    )
+    worker_drain_s: float = Field(
+        30,
+        ge=0,
+        description="Time that a stopping worker gives its turns before it hands them back.",
+    )
+    allow_private_addresses: bool = Field(
+        False,
+        description="Whether addresses that come in through the API or from Twilio may be private. The "
+        "addresses in these settings are the operator's own and always allowed.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Lowest level that is logged."
+    )
+    web_bind: str = Field(
+        "127.0.0.1:8000", description="Address of `horizonctl web`; `fd://` takes a systemd socket."
+    )
+    web_workers: int = Field(2, ge=1, description="Web processes of `horizonctl web`.")
+    web_threads: int = Field(8, ge=1, description="Threads of each web process.")
+
+    @field_validator("secret_key", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(key.strip() for key in value.split(",") if key.strip())
+        return value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _check_keys(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        for position, key in enumerate(keys, 1):
+            try:
+                Fernet(key)
+            except ValueError as error:
+                raise ValueError(
+                    f"key {position} is not a Fernet key (44 characters of url-safe base64): "
+                    "make one with `horizonctl key secret`"
+                ) from error
+        if not keys:
+            raise ValueError("at least one Fernet key is needed: `horizonctl key secret` makes one")
+        return keys
+
+    @field_validator(
+        "public_base_url", "openai_base_url", "horizon_base_url", "twilio_api_base_url"
+    )
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(
+                "an http:// or https:// address is needed, like https://bots.example.com"
+            )
+        if parts.query or parts.fragment or parts.username:
+            raise ValueError("the address must have no query, fragment or user name")
+        return value.rstrip("/")
+
+    @field_validator("admin_api_key")
+    @classmethod
+    def _check_admin_key(cls, value: str) -> str:
+        if len(value) < MIN_ADMIN_KEY_CHARS:
+            raise ValueError(
+                f"at least {MIN_ADMIN_KEY_CHARS} characters are needed: "
+                "`openssl rand -base64 36` makes a good one"
+            )
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: str) -> str:
+        if urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("an address like redis://127.0.0.1:6379/0 is needed")
+        return value
+
+    @model_validator(mode="after")
+    def _check_database(self) -> Settings:
+        if self.database_url is None and self.db_host is not None:
+            missing = [
+                name.upper() for name in ("db_user", "db_name") if getattr(self, name) is None
+            ]
+            if missing:
+                raise ValueError(f"DB_HOST is set, so {' and '.join(missing)} must be set too")
+        url = self.sqlalchemy_url
+        if not url.startswith(("sqlite:///", "postgresql+psycopg2://")):
+            raise ValueError(
+                "DATABASE_URL must start with postgresql:// or sqlite:///, "
+                f"not {url.split(':', 1)[0]}:"
+            )
+        return self
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database's address with its driver named."""
+        if self.database_url is not None:
+            for prefix in ("postgresql://", "postgres://"):
+                if self.database_url.startswith(prefix):
+                    return "postgresql+psycopg2://" + self.database_url.removeprefix(prefix)
+            return self.database_url
+        if self.db_host is not None:
+            password = f":{quote(self.db_password, safe='')}" if self.db_password else ""
+            return (
+                f"postgresql+psycopg2://{quote(self.db_user or '', safe='')}{password}@{self.db_host}"
+                f":{self.db_port}/{quote(self.db_name or '', safe='')}?sslmode={self.db_ssl_mode}"
+            )
+        return "sqlite:///var/horizon.db"
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: one line a fault, each naming the variable and what it should look like.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("\n".join(_faults(error))) from None
+
+
+def _faults(error: ValidationError) -> list[str]:
+    lines = []
+    for fault in error.errors():
+        name = str(fault["loc"][0]).upper() if fault["loc"] else ""
+        reason = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "missing":
+            field = Settings.model_fields[str(fault["loc"][0])]
+            example = f", for example {field.examples[0]}" if field.examples else ""
+            reason = f"is required{example}. {field.description}"
+        lines.append(f"{name}: {reason}" if name else reason)
+    return lines
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return load_settings()

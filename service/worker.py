@@ -1,0 +1,242 @@
+"""The worker: claims conversations and runs their turns in threads.
+
+One loop claims; the turns run in a pool. WORKER_THREADS turns run at once for anybody; an eighth more
+threads are kept for clients that have no turn running, so that a flood of one never shuts out another.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import orjson
+import redis
+import structlog
+
+from service.container import Container
+from service.conversation.clock import utc_now
+from service.conversation.mailbox import Claim
+from service.conversation.outage import OutageError
+from service.store import keys
+
+_log = structlog.get_logger(__name__)
+
+_POLL_S = 1.0
+_FULL_POLL_S = 0.1
+_FULL_PAUSE_S = 0.02
+_OUTAGE_PAUSE_S = 0.5
+_CLAIM_BATCH = 64
+_HEARTBEAT_S = 5.0
+_HEARTBEAT_TTL_S = 20
+_SWEEP_S = 30.0
+_ABANDONED_AFTER = timedelta(seconds=60)
+_THREAD_STACK_BYTES = 1024 * 1024
+_BACKGROUND_THREADS = 8
+_BACKGROUND_BACKLOG = 1_000
+
+
+class Background:
+    """Runs what nobody waits for; drops it when too much has piled up."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_BACKGROUND_THREADS, "background")
+        self._room = threading.Semaphore(_BACKGROUND_BACKLOG)
+
+    def __call__(self, task: Callable[[], None]) -> None:
+        if not self._room.acquire(blocking=False):
+            _log.warning("background_full")
+            return
+
+        def run() -> None:
+            try:
+                task()
+            except Exception:
+                _log.exception("background_failed")
+            finally:
+                self._room.release()
+
+        self._pool.submit(run)
+
+    def stop(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Worker:
+    """One process. `run` returns after `stop` when the turns are done or handed back."""
+
+    def __init__(self, container: Container, release: str = "") -> None:
+        settings = container.settings
+        self.id = f"{socket.gethostname()}:{os.getpid()}"
+        self._release = release
+        self._container = container
+        self._mailbox = container.mailbox
+        self._threads = settings.worker_threads
+        self._reserve = settings.worker_threads // 8
+        self._lease_s = settings.lease_s
+        self._drain_s = settings.worker_drain_s
+        self._background = Background()
+        self._runner = container.runner(self._background)
+        self._active: dict[str, Claim] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Claim nothing more. Safe to call from a signal handler."""
+        self._stopping.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        threading.stack_size(_THREAD_STACK_BYTES)
+        pool = ThreadPoolExecutor(self._threads + self._reserve, "turn")
+        for task in (self._listen, self._renew, self._beat, self._sweep):
+            threading.Thread(target=task, name=task.__name__, daemon=True).start()
+        threading.Thread(
+            target=self._container.directory.listen_forever, args=(self._stopping,), daemon=True
+        ).start()
+        _log.info("worker_started", worker=self.id, threads=self._threads)
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                pause_s = self._claim(pool)
+            except OutageError as error:
+                _log.warning("claim_failed", reason=str(error))
+                pause_s = _OUTAGE_PAUSE_S
+            if pause_s > 0:
+                self._wake.wait(pause_s)
+        self._drain(pool)
+
+    def _claim(self, pool: ThreadPoolExecutor) -> float:
+        """Claim what there is room for; seconds until it is worth asking again."""
+        with self._lock:
+            busy = len(self._active)
+        free = self._threads - busy
+        newcomers_only = free <= 0
+        room = min(_CLAIM_BATCH, self._reserve + free if newcomers_only else free)
+        if room <= 0:
+            return _FULL_POLL_S
+        claims, next_s = self._mailbox.claim(room, newcomers_only)
+        for claim in claims:
+            with self._lock:
+                self._active[claim.token] = claim
+            pool.submit(self._run_turn, claim)
+        if newcomers_only:
+            # The wake-ups of a flood must not turn this into a busy loop.
+            time.sleep(_FULL_PAUSE_S)
+            return _FULL_POLL_S
+        return 0 if len(claims) == room else min(max(next_s, 0.001), _POLL_S)
+
+    def _run_turn(self, claim: Claim) -> None:
+        try:
+            self._runner.run(claim)
+        finally:
+            with self._lock:
+                self._active.pop(claim.token, None)
+                was_full = len(self._active) + 1 >= self._threads
+            if was_full:
+                self._wake.set()
+
+    def _listen(self) -> None:
+        """Hear that something became due; the poll is the fallback while this has no connection."""
+        while not self._stopping.is_set():
+            try:
+                with self._container.redis.subscription() as channel:
+                    channel.subscribe(keys.WAKE)
+                    while not self._stopping.is_set():
+                        if channel.get_message(timeout=_POLL_S) is not None:
+                            self._wake.set()
+            except redis.RedisError as error:
+                _log.warning("wake_channel_lost", reason=type(error).__name__)
+                self._stopping.wait(_OUTAGE_PAUSE_S)
+
+    def _renew(self) -> None:
+        while not self._stopped_and_idle():
+            time.sleep(self._lease_s / 4)
+            with self._lock:
+                claims = list(self._active.values())
+            try:
+                lost = self._mailbox.renew(claims)
+            except OutageError as error:
+                _log.warning("renew_failed", reason=str(error))
+                continue
+            with self._lock:
+                gone = [c for c in claims if c.conversation_id in lost and c.token in self._active]
+            for claim in gone:
+                _log.warning("lease_lost", conversation_id=claim.conversation_id)
+
+    def _stopped_and_idle(self) -> bool:
+        with self._lock:
+            return self._stopping.is_set() and not self._active
+
+    def _beat(self) -> None:
+        """Tell that this worker lives, and of which release it is."""
+        key = keys.worker(self.id)
+        while not self._stopping.is_set():
+            with self._lock:
+                busy = len(self._active)
+            beat = orjson.dumps(
+                {
+                    "id": self.id,
+                    "release": self._release,
+                    "threads": self._threads,
+                    "busy": busy,
+                    "at": utc_now().isoformat(),
+                }
+            )
+            try:
+                with self._container.redis.outages():
+                    self._container.redis.client.set(key, beat, ex=_HEARTBEAT_TTL_S)
+            except OutageError as error:
+                _log.warning("heartbeat_failed", reason=str(error))
+            self._stopping.wait(_HEARTBEAT_S)
+        try:
+            with self._container.redis.outages():
+                self._container.redis.client.delete(key)
+        except OutageError as error:
+            _log.warning("heartbeat_failed", reason=str(error))
+
+    def _sweep(self) -> None:
+        """Take up open turns whose conversation Redis has forgotten."""
+        while not self._stopping.wait(_SWEEP_S):
+            try:
+                for conversation in self._container.journal.abandoned(
+                    utc_now() - _ABANDONED_AFTER, limit=500
+                ):
+                    if self._mailbox.revive(*conversation):
+                        _log.warning("turn_revived", conversation_id=conversation[0])
+            except OutageError as error:
+                _log.warning("sweep_failed", reason=str(error))
+
+    def _drain(self, pool: ThreadPoolExecutor) -> None:
+        """Let the running turns end, then hand back the rest: their journals tell how to go on."""
+        deadline = time.monotonic() + self._drain_s
+        while time.monotonic() < deadline and not self._stopped_and_idle():
+            time.sleep(0.05)
+        with self._lock:
+            left = list(self._active.values())
+        for claim in left:
+            try:
+                self._mailbox.release(claim)
+            except OutageError as error:
+                _log.warning("hand_back_failed", reason=str(error))
+        self._background.stop()
+        pool.shutdown(wait=False, cancel_futures=True)
+        _log.info("worker_stopped", worker=self.id, handed_back=len(left))
+
+
+def run_worker(container: Container, release: str = "") -> None:
+    """Run until SIGTERM or SIGINT. Turns that still wait for a vendor then do not hold the process."""
+    worker = Worker(container, release)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    worker.run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
