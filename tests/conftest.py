@@ -61,7 +61,6 @@ def migrate_database() -> MigrateDatabase:
     The one place that knows how: it runs once a session, and every test gets a copy.
     """
 
-
     def migrate(url: str) -> None:
         database = Database(url)
         MigrationState(database).upgrade()

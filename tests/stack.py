@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +175,7 @@ def environment(
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "SPOOL_DIR": str(folder / "spool"),
-        "METRICS_DIR": str(folder / "metrics"),
+        "METRICS_DIR": str(metrics_folder()),
         "DEBOUNCE_MS": "0",
         "LEASE_S": "2",
         "SEND_GRACE_S": "1",
@@ -182,6 +184,12 @@ def environment(
         "WORKER_DRAIN_S": "2",
         **overrides,
     }
+
+
+@cache
+def metrics_folder() -> Path:
+    """One for all tests: prometheus_client opens its files once a process."""
+    return Path(tempfile.mkdtemp(prefix="horizon-metrics-"))
 
 
 @contextmanager

@@ -61,6 +61,9 @@ class Mailbox(Protocol):
 
     def accept(self, inbound: Inbound) -> Accepted: ...
 
+    def command(self, conversation_id: str, event: Event, client_id: str, number: str) -> bool:
+        """Put a command into this very conversation. False: it had been put there before."""
+
     def claim(self, count: int, newcomers_only: bool = False) -> tuple[Sequence[Claim], float]:
         """Up to `count` due conversations, fairly among clients, and seconds until the next is due."""
 

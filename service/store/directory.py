@@ -53,7 +53,7 @@ class BotDirectory:
     ) -> None:
         self._redis = redis_store
         self._cache = BotCache(redis_store)
-        has_horizon = settings.horizon_base_url is not None
+        has_horizon = bool(settings.horizon_base_url and settings.horizon_api_key)
         self._sources = BotSources(database, cipher, horizon if has_horizon else None)
         self._copies = BotCopies(cipher, settings, cache_ttl_s)
         self._by_number = self._copies.by_number

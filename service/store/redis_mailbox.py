@@ -28,6 +28,7 @@ class _Script:
 
 
 _ACCEPT = _Script(scripts.ACCEPT)
+_COMMAND = _Script(scripts.COMMAND)
 _CLAIM = _Script(scripts.CLAIM)
 _RENEW = _Script(scripts.RENEW)
 _ACKNOWLEDGE = _Script(scripts.ACKNOWLEDGE)
@@ -64,6 +65,20 @@ class RedisMailbox:
             keys.SEEN_TTL_S,
         )
         return Accepted(conversation.decode(), duplicate=taken == 0)
+
+    def command(self, conversation: str, event: Event, client_id: str, number: str) -> bool:
+        taken, _ = self._run(
+            _COMMAND,
+            conversation,
+            client_id,
+            event.bot_id,
+            number,
+            event.id,
+            event.raw,
+            self._debounce_ms,
+            keys.SEEN_TTL_S,
+        )
+        return bool(taken)
 
     def claim(self, count: int, newcomers_only: bool = False) -> tuple[Sequence[Claim], float]:
         asked_at = time.monotonic()

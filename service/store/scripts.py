@@ -29,11 +29,38 @@ local function unlease(client, conv)
 end
 """
 
+_APPEND = """
+-- Put an event into a conversation's mailbox and make it due, unless it is leased or backs off.
+local function append(conv, seen, client, bot, number, event, debounce, seen_ttl)
+  redis.call('SET', seen, conv, 'EX', seen_ttl)
+  redis.call('RPUSH', P..'mb:'..conv, event)
+  local now = now_ms()
+  local state = P..'c:'..conv
+  debounce = tonumber(debounce)
+  local held = redis.call('HMGET', state, 'client', 'first', 'backoff')
+  if redis.call('ZSCORE', P..'leases', conv) then
+    redis.call('HSETNX', state, 'first', ms(now))
+    redis.call('HSET', state, 'last', ms(now))
+    return {1, conv}
+  end
+  local due = held[1] and redis.call('ZSCORE', P..'due:'..held[1], conv)
+  local first = due and tonumber(held[2]) or now
+  if due then client = held[1] end
+  redis.call('HSET', state, 'client', client, 'bot', bot, 'number', number,
+    'first', ms(first), 'last', ms(now))
+  if due and held[3] then return {1, conv} end
+  make_due(client, conv, math.min(now + debounce, first + 5 * debounce))
+  if not due then redis.call('PUBLISH', P..'wake', '1') end
+  return {1, conv}
+end
+"""
+
 # ARGV: bot, client, number, sid, from identity, external identity or '', conversation of from,
 #       conversation of external or '', event, debounce ms, seen TTL s
 # Returns {1 new | 0 duplicate, conversation}
 ACCEPT = (
     _PRELUDE
+    + _APPEND
     + """
 local bot, client, number, sid, from, external = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local seen = P..'seen:'..bot..':'..sid
@@ -57,25 +84,20 @@ else
   conv = redis.call('HGET', aliases, 'i:'..owner) or conv
 end
 
-redis.call('SET', seen, conv, 'EX', ARGV[11])
-redis.call('RPUSH', P..'mb:'..conv, ARGV[9])
-local now, debounce = now_ms(), tonumber(ARGV[10])
-local state = P..'c:'..conv
-local held = redis.call('HMGET', state, 'client', 'first', 'backoff')
-if redis.call('ZSCORE', P..'leases', conv) then
-  redis.call('HSETNX', state, 'first', ms(now))
-  redis.call('HSET', state, 'last', ms(now))
-  return {1, conv}
-end
-local due = held[1] and redis.call('ZSCORE', P..'due:'..held[1], conv)
-local first = due and tonumber(held[2]) or now
-if due then client = held[1] end
-redis.call('HSET', state, 'client', client, 'bot', bot, 'number', number,
-  'first', ms(first), 'last', ms(now))
-if due and held[3] then return {1, conv} end
-make_due(client, conv, math.min(now + debounce, first + 5 * debounce))
-if not due then redis.call('PUBLISH', P..'wake', '1') end
-return {1, conv}
+return append(conv, seen, client, bot, number, ARGV[9], ARGV[10], ARGV[11])
+"""
+)
+
+# ARGV: conversation, client, bot, number, command's id, event, debounce ms, seen TTL s
+# Returns {1 new | 0 duplicate, conversation}
+COMMAND = (
+    _PRELUDE
+    + _APPEND
+    + """
+local conv, client, bot, number = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local seen = P..'seen:'..bot..':'..ARGV[5]
+if redis.call('EXISTS', seen) == 1 then return {0, conv} end
+return append(conv, seen, client, bot, number, ARGV[6], ARGV[7], ARGV[8])
 """
 )
 

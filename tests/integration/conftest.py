@@ -26,7 +26,7 @@ def make_stack(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Ma
             )
             settings = settings_of(variables)
             container = Container(settings)
-            opened.callback(container.database.close)
+            opened.callback(container.close)
             return Stack(settings, container, openai, twilio, horizon, variables=variables)
 
         yield make

@@ -120,7 +120,9 @@ def test_an_action_is_called_and_its_result_goes_back_to_the_model(make_stack: M
     assert [(lead["nombre"], lead["telefono"]) for lead in stack.horizon.leads] == [
         ("Ana", "+56922220000")
     ]
-    outputs = [item for item in stack.model_inputs()[1] if item.get("type") == "function_call_output"]
+    outputs = [
+        item for item in stack.model_inputs()[1] if item.get("type") == "function_call_output"
+    ]
     assert '"id":1' in outputs[0]["output"]
 
 
@@ -132,7 +134,9 @@ def test_wrong_arguments_call_nothing_and_the_model_is_told(make_stack: MakeStac
         stack.send("hola")
         stack.wait_for_turns(1)
     assert stack.horizon.effects == []
-    outputs = [item for item in stack.model_inputs()[1] if item.get("type") == "function_call_output"]
+    outputs = [
+        item for item in stack.model_inputs()[1] if item.get("type") == "function_call_output"
+    ]
     assert "interes" in outputs[0]["output"]
 
 

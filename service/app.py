@@ -1,0 +1,97 @@
+"""The WSGI application: the only list of routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+
+from service.container import Container
+from service.web.auth import Authenticator
+from service.web.bots import (
+    BotAssistantsResource,
+    BotRefreshResource,
+    BotResource,
+    BotsResource,
+)
+from service.web.delivery_status import DeliveryStatusResource
+from service.web.errors import install_error_handlers
+from service.web.health import (
+    DatabaseHealthResource,
+    HealthResource,
+    MetricsResource,
+    ReadyResource,
+)
+from service.web.middleware import RequestId
+from service.web.openapi import OpenApiResource
+from service.web.webhook import WebhookResource
+
+
+def create_app(container: Container) -> falcon.App[Any, Any]:
+    """The application; it holds no state of its own."""
+    app = falcon.App(middleware=[RequestId()])
+    app.req_options.strip_url_path_trailing_slash = True
+    # Twilio signs the blank fields too.
+    app.req_options.keep_blank_qs_values = True
+    install_error_handlers(app)
+    _add_message_routes(app, container)
+    _add_health_routes(app, container)
+
+    bots = (container.bots, Authenticator(container.api_keys), container.settings)
+    app.add_route("/bots", BotsResource(*bots))
+    app.add_route("/bots/{bot_id}", BotResource(*bots))
+    app.add_route("/bots/{bot_id}/refresh", BotRefreshResource(*bots))
+    app.add_route("/bots/{bot_id}/assistants", BotAssistantsResource(*bots))
+    app.add_route("/openapi.json", OpenApiResource(container.settings.public_base_url))
+    return app
+
+
+def _add_message_routes(app: falcon.App[Any, Any], container: Container) -> None:
+    settings = container.settings
+    app.add_route(
+        "/webhook/whatsapp",
+        WebhookResource(
+            directory=container.directory,
+            mailbox=container.mailbox,
+            spool=container.spool,
+            redis_is_suspect=lambda: container.redis.suspect,
+            metrics=container.metrics,
+            public_base_url=settings.public_base_url,
+            operator_auth_token=settings.twilio_auth_token,
+        ),
+    )
+    app.add_route(
+        "/webhook/whatsapp/status",
+        DeliveryStatusResource(
+            directory=container.directory,
+            deliveries=container.deliveries,
+            public_base_url=settings.public_base_url,
+            operator_auth_token=settings.twilio_auth_token,
+        ),
+    )
+
+
+def _add_health_routes(app: falcon.App[Any, Any], container: Container) -> None:
+    app.add_route(
+        "/health",
+        HealthResource(
+            database=container.database,
+            redis=container.redis,
+            mailbox=container.mailbox,
+            spool=container.spool,
+            turns=container.turns,
+        ),
+    )
+    app.add_route("/health/db", DatabaseHealthResource(container.database))
+    app.add_route(
+        "/health/ready", ReadyResource(container.redis, container.spool, container.migrations)
+    )
+    app.add_route(
+        "/metrics",
+        MetricsResource(
+            mailbox=container.mailbox,
+            spool=container.spool,
+            turns=container.turns,
+            authenticator=Authenticator(container.api_keys),
+        ),
+    )

@@ -1,0 +1,120 @@
+"""What `bots add` and `bots set` are asked for, as the fields of the REST interface.
+
+Secrets never come as arguments, which everyone on the host can read in the list of processes: they
+come from files, standard input, the environment or a prompt.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from service.cli.failures import USAGE, CommandError
+
+STANDARD_INPUT = Path("-")
+SECRET_VARIABLES: Mapping[str, str] = {
+    "twilio_auth_token": "BOT_TWILIO_AUTH_TOKEN",
+    "openai_api_key": "BOT_OPENAI_API_KEY",
+    "horizon_api_token": "BOT_HORIZON_API_TOKEN",
+}
+"""Environment variables that secrets are taken from, when no file names them."""
+
+FileOption = Annotated[
+    Path | None,
+    typer.Option("--file", metavar="JSON", help="The fields as REST takes them; - reads stdin."),
+]
+NameOption = Annotated[str | None, typer.Option(help="What people call the bot.")]
+NumberOption = Annotated[
+    str | None, typer.Option(help="Its WhatsApp number in E.164, like +56912345678.")
+]
+ClientIdOption = Annotated[
+    str | None, typer.Option("--client", help="The client who rents it; default: the bot itself.")
+]
+InstructionsOption = Annotated[
+    Path | None,
+    typer.Option("--instructions-file", metavar="TEXT", help="The assistant's instructions."),
+]
+ModelOption = Annotated[str | None, typer.Option(help="The assistant's model.")]
+AccountOption = Annotated[str | None, typer.Option(help="Twilio account, AC….")]
+HorizonUrlOption = Annotated[str | None, typer.Option(help="The client's Horizon CRM.")]
+TwilioTokenOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--twilio-auth-token-file",
+        metavar="FILE",
+        help="Twilio auth token; - reads stdin, else BOT_TWILIO_AUTH_TOKEN.",
+    ),
+]
+OpenAIKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--openai-api-key-file",
+        metavar="FILE",
+        help="OpenAI key; - reads stdin, else BOT_OPENAI_API_KEY.",
+    ),
+]
+HorizonTokenOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--horizon-api-token-file",
+        metavar="FILE",
+        help="Horizon token; - reads stdin, else BOT_HORIZON_API_TOKEN.",
+    ),
+]
+AskOption = Annotated[
+    bool, typer.Option("--ask-secrets", help="Ask for the three secrets; nothing keeps one.")
+]
+
+
+def bot_request(
+    file: Path | None,
+    fields: Mapping[str, str | None],
+    instructions: Path | None,
+    secret_files: Mapping[str, Path | None],
+    ask_secrets: bool,
+) -> dict[str, Any]:
+    """The fields that were named; an option goes over the file.
+
+    Raises:
+        CommandError: a file cannot be read, or holds no JSON object.
+    """
+    inputs = [file, instructions, *secret_files.values()]
+    if inputs.count(STANDARD_INPUT) > 1:
+        raise CommandError("Standard input can be read for one thing only.", USAGE)
+    request = _json_object(file) if file is not None else {}
+    request.update({name: value for name, value in fields.items() if value is not None})
+    if instructions is not None:
+        request["instructions"] = _read(instructions)
+    for name, variable in SECRET_VARIABLES.items():
+        path = secret_files.get(name)
+        secret = _read(path).strip() if path is not None else os.environ.get(variable)
+        if not secret and ask_secrets:
+            secret = typer.prompt(name, default="", show_default=False, hide_input=True, err=True)
+        if secret:
+            request[name] = secret
+    return request
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        value = orjson.loads(_read(path))
+    except orjson.JSONDecodeError as error:
+        raise CommandError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise CommandError(f"{path} must hold one JSON object, the fields of the bot.")
+    return value
+
+
+def _read(path: Path) -> str:
+    try:
+        return sys.stdin.read() if path == STANDARD_INPUT else path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise CommandError(f"{path} is not UTF-8 text.") from None

@@ -1,0 +1,57 @@
+"""`health`: whether the running service works, for people and for scripts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from service.cli.failures import FAILED, CommandError
+from service.cli.output import JsonFlag, print_fields, print_json
+
+UNREACHABLE = 2
+_TIMEOUT_S = 10
+
+
+def health(
+    url: Annotated[
+        str, typer.Option(help="Where the service listens.", envvar="HORIZONCTL_URL")
+    ] = "http://127.0.0.1:8000",
+    as_json: JsonFlag = False,
+) -> None:
+    """Ask the running service how it is. Exit code 0 ok, 1 degraded or down, 2 not reached."""
+    state = _ask(url.rstrip("/"))
+    if as_json:
+        print_json(state)
+    else:
+        queue = state.get("queue")
+        flat = {name: value for name, value in state.items() if name != "queue"}
+        if isinstance(queue, dict):
+            flat |= {f"queue {name}": value for name, value in queue.items()}
+        print_fields(flat)
+    if state.get("status") != "ok":
+        raise typer.Exit(FAILED)
+
+
+def _ask(url: str) -> dict[str, Any]:
+    import requests
+
+    from service.cli.http import http_session
+
+    try:
+        with http_session(url) as session:
+            answer = session.get(f"{url}/health", timeout=_TIMEOUT_S)
+        state = answer.json()
+    except requests.JSONDecodeError:
+        raise CommandError(
+            f"What answers at {url} is not this service (HTTP {answer.status_code}).", UNREACHABLE
+        ) from None
+    except requests.RequestException as error:
+        raise CommandError(
+            f"The service cannot be reached at {url} ({type(error).__name__}): check that it runs, "
+            "or name another address with --url.",
+            UNREACHABLE,
+        ) from None
+    if not isinstance(state, dict) or "status" not in state:
+        raise CommandError(f"What answers at {url} is not this service.", UNREACHABLE)
+    return state

@@ -1,0 +1,67 @@
+"""`horizonctl`: everything that an operator does with the service on its host.
+
+Exit codes: 0 done, 1 refused, not found or failed, 2 wrong usage or settings. An error is one plain
+sentence on standard error. What commands need is imported inside them: `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from service.cli import (
+    bots,
+    conversations,
+    database,
+    dead,
+    demo,
+    health,
+    keys,
+    processes,
+    send_test,
+    settings_reference,
+)
+from service.cli.failures import FAILED, explain
+
+app = typer.Typer(
+    name="horizonctl",
+    help="Runs and looks after Horizon WhatsApp Bots.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("web")(processes.web)
+app.command("worker")(processes.worker)
+app.command("demo")(demo.demo)
+app.add_typer(database.app, name="db")
+app.add_typer(bots.app, name="bots")
+app.add_typer(keys.app, name="key")
+app.add_typer(conversations.app, name="conversations")
+app.add_typer(dead.app, name="dead")
+app.command("send-test")(send_test.send_test)
+app.command("health")(health.health)
+app.command("settings")(settings_reference.settings)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(words, prog_name="horizonctl", standalone_mode=False)
+    except typer.Abort:
+        print("Nothing was done.", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        # The reader, like `head`, has seen enough; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        failure = explain(error)
+        if failure is None:
+            raise
+        print(failure.sentence, file=sys.stderr)
+        return failure.code
+    return code if isinstance(code, int) else 0

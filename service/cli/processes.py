@@ -1,0 +1,40 @@
+"""`web` and `worker`: the two long-running processes of the service."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from service.settings import load_settings
+
+
+def web(
+    bind: Annotated[
+        str | None,
+        typer.Option(
+            help="Address instead of WEB_BIND: HOST:PORT, unix:PATH, or fd://N for a systemd socket.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Answer HTTP with gunicorn until SIGTERM."""
+    settings = load_settings()
+    from service.web.server import run_web
+
+    run_web(settings, bind)
+
+
+def worker(
+    release: Annotated[
+        str, typer.Option(help="Name of the release, shown in the worker's heartbeat.")
+    ] = "",
+) -> None:
+    """Run conversations until SIGTERM."""
+    settings = load_settings()
+    from service.container import Container
+    from service.log import configure_logging
+    from service.worker import run_worker
+
+    configure_logging(settings.log_level)
+    run_worker(Container(settings), release)

@@ -1,0 +1,154 @@
+"""Composition: everything that a process needs, built once from its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+from service.bots.checks import BotChecks
+from service.bots.service import BotService
+from service.conversation.converse import Converser
+from service.conversation.policy import TurnLimits
+from service.conversation.runner import TurnRunner
+from service.conversation.tools import ToolRunner
+from service.integrations.address_guard import check_url
+from service.integrations.horizon_crm import HorizonCrm
+from service.integrations.openai_model import OpenAIModel
+from service.integrations.twilio_messenger import TwilioMessenger
+from service.metrics import Metrics
+from service.settings import Settings
+from service.store.api_keys import ApiKeys
+from service.store.database import Database
+from service.store.deliveries import Deliveries
+from service.store.directory import BotDirectory
+from service.store.migrations_state import MigrationState
+from service.store.redis_client import RedisStore
+from service.store.redis_mailbox import RedisMailbox
+from service.store.secrets import Cipher
+from service.store.spool import Spool
+from service.store.sql_journal import SqlJournal
+from service.store.turns import Turns
+
+_WEB_CONNECTIONS = 4
+
+Background = Callable[[Callable[[], None]], None]
+
+
+@dataclass(frozen=True)
+class Container:
+    """Parts are made when they are first asked for and then kept."""
+
+    settings: Settings
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        return Metrics(self.settings.metrics_dir)
+
+    @cached_property
+    def database(self) -> Database:
+        return Database(self.settings.sqlalchemy_url)
+
+    @cached_property
+    def redis(self) -> RedisStore:
+        most = max(self.settings.worker_threads * 9 // 8, self.settings.web_threads)
+        return RedisStore(self.settings.redis_url, most + _WEB_CONNECTIONS)
+
+    @cached_property
+    def cipher(self) -> Cipher:
+        return Cipher(self.settings.secret_key)
+
+    @cached_property
+    def mailbox(self) -> RedisMailbox:
+        return RedisMailbox(
+            self.redis,
+            self.settings.debounce_ms,
+            self.settings.lease_s,
+            self.settings.redis_session_ttl_seconds,
+        )
+
+    @cached_property
+    def spool(self) -> Spool:
+        return Spool(self.settings.spool_dir, self.settings.spool_max_mb * 2**20)
+
+    @cached_property
+    def journal(self) -> SqlJournal:
+        return SqlJournal(self.database)
+
+    @cached_property
+    def turns(self) -> Turns:
+        return Turns(self.database)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        return Deliveries(self.database)
+
+    @cached_property
+    def migrations(self) -> MigrationState:
+        return MigrationState(self.database)
+
+    @cached_property
+    def model(self) -> OpenAIModel:
+        return OpenAIModel(self.settings)
+
+    @cached_property
+    def messenger(self) -> TwilioMessenger:
+        return TwilioMessenger(self.settings)
+
+    @cached_property
+    def crm(self) -> HorizonCrm:
+        return HorizonCrm(self.settings)
+
+    @cached_property
+    def directory(self) -> BotDirectory:
+        return BotDirectory(self.database, self.redis, self.cipher, self.settings, self.crm)
+
+    @cached_property
+    def api_keys(self) -> ApiKeys:
+        return ApiKeys(self.database, self.settings.admin_api_key)
+
+    @cached_property
+    def bots(self) -> BotService:
+        return BotService(self.database, self.directory, self.cipher, self.bot_checks)
+
+    @cached_property
+    def bot_checks(self) -> BotChecks:
+        check = partial(check_url, allow_private=self.settings.allow_private_addresses)
+        return BotChecks(self.settings, self.cipher, self.model, check)
+
+    @cached_property
+    def limits(self) -> TurnLimits:
+        return TurnLimits(
+            model_timeout_s=self.settings.openai_timeout_s,
+            send_grace_s=self.settings.send_grace_s,
+            retry_base_s=self.settings.retry_base_s,
+        )
+
+    def runner(self, in_background: Background) -> TurnRunner:
+        """What runs the turns of a worker."""
+        converser = Converser(
+            self.journal,
+            self.model,
+            ToolRunner(self.journal, self.crm),
+            self.metrics,
+            self.limits,
+        )
+        return TurnRunner(
+            mailbox=self.mailbox,
+            journal=self.journal,
+            bots=self.directory,
+            converser=converser,
+            messenger=self.messenger,
+            crm=self.crm,
+            observer=self.metrics,
+            limits=self.limits,
+            lease_s=self.settings.lease_s,
+            in_background=in_background,
+        )
+
+    def close(self) -> None:
+        """Close the connections of the parts that were made."""
+        for name in ("model", "messenger", "crm", "redis", "database"):
+            part = self.__dict__.get(name)
+            if part is not None:
+                part.close()

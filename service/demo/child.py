@@ -1,0 +1,112 @@
+"""A process of the demonstration that ends with it, however it ends.
+
+On Linux the kernel sees to that (prctl(2), PR_SET_PDEATHSIG), also after SIGKILL. On other systems a
+killed demonstration leaves them running; they hold its lock, so that a second one says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from service.demo.errors import DemoError
+
+START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 5.0
+_POLL_S = 0.02
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+class Child:
+    """One process with a log of its own. The thread that starts it must outlive it."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        keep_open: int,
+        end_with: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        """Start it. `keep_open` is a descriptor that it shares for as long as it lives.
+
+        Raises:
+            DemoError: the command cannot be run.
+        """
+        self.name = name
+        self.log = folder / f"{name}.log"
+        parent = os.getpid()
+
+        def die_with_parent() -> None:
+            if sys.platform == "linux":
+                _LIBC.prctl(_PR_SET_PDEATHSIG, end_with)
+                if os.getppid() != parent:
+                    os._exit(1)
+
+        try:
+            with self.log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    cwd=folder,
+                    env=dict(environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(keep_open,),
+                    # Ctrl-C at the terminal is for the demonstration, which then stops its children.
+                    start_new_session=True,
+                    preexec_fn=die_with_parent,
+                )
+        except OSError as error:
+            raise DemoError(f"{command[0]} cannot be run: {error.strerror}.") from error
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        """Return once `condition()` holds.
+
+        Raises:
+            DemoError: the process ended, or it takes too long.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not condition():
+            if self._process.poll() is not None:
+                raise DemoError(f"{what}: {self.name} ended. {self._last_words()}")
+            if time.monotonic() > deadline:
+                raise DemoError(f"{what}: not within {START_TIMEOUT_S:.0f} s. See {self.log}.")
+            time.sleep(_POLL_S)
+
+    def ask_to_stop(self) -> None:
+        """Begin its ordinary end."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+
+    def stop(self) -> None:
+        """Return when it and its own children have ended; what does not end in time is killed."""
+        self.ask_to_stop()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP_TIMEOUT_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it and its own children at once."""
+        # It leads a process group; a reaped leader's number stays taken while a member lives.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return f"Its log {self.log} ends with: {lines[-1][:300]}" if lines else f"See {self.log}."

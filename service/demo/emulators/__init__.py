@@ -1,0 +1,1 @@
+"""Emulators of OpenAI, Twilio and Horizon: HTTP servers for tests and the demonstration."""

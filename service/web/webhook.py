@@ -1,0 +1,143 @@
+"""Twilio's webhook: find the bot, prove the signature, keep the message, then answer 200.
+
+Whatever Redis does, the answer comes within 3 s: 200 when the message is kept in Redis or in the
+spool, else 503, on which Twilio retries when the webhook's URL carries the overrides of the README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import perf_counter, time
+
+import falcon
+import structlog
+
+from service.conversation.bot import Bot
+from service.conversation.event import Event, encode
+from service.conversation.mailbox import Inbound, Mailbox
+from service.conversation.outage import OutageError
+from service.metrics import Metrics
+from service.store.directory import BotDirectory
+from service.store.spool import Spool
+from service.web.twilio_request import FormError, TooLargeError, TwilioRequest, WrongTypeError
+
+_log = structlog.get_logger(__name__)
+
+_EMPTY_TWIML = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
+_REQUIRED = ("MessageSid", "From", "To", "AccountSid")
+_LONGEST = {"MessageSid": 64, "From": 200, "To": 200, "ExternalUserId": 200}
+
+
+class WebhookResource:
+    """`POST /webhook/whatsapp`. Every answer is TwiML; the reason of a refusal is logged."""
+
+    def __init__(
+        self,
+        *,
+        directory: BotDirectory,
+        mailbox: Mailbox,
+        spool: Spool,
+        redis_is_suspect: Callable[[], bool],
+        metrics: Metrics,
+        public_base_url: str,
+        operator_auth_token: str | None,
+    ) -> None:
+        self._directory = directory
+        self._mailbox = mailbox
+        self._spool = spool
+        self._redis_is_suspect = redis_is_suspect
+        self._metrics = metrics
+        self._public_base_url = public_base_url
+        self._operator_auth_token = operator_auth_token
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        response.content_type = falcon.MEDIA_TEXT
+        response.text = "ok"
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        started = perf_counter()
+        result, status = self._take(request)
+        response.status = status
+        response.content_type = "text/xml; charset=utf-8"
+        response.data = _EMPTY_TWIML
+        self._metrics.accepted.labels(result).inc()
+        self._metrics.observe("accept", perf_counter() - started)
+
+    def _take(self, request: falcon.Request) -> tuple[str, str]:
+        """What became of the message, and the HTTP status that says so."""
+        try:
+            form = TwilioRequest.read(request, self._public_base_url)
+        except WrongTypeError as error:
+            return _refuse("not_a_form", falcon.HTTP_415, reason=str(error))
+        except FormError as error:
+            return _refuse("malformed", falcon.HTTP_400, reason=str(error))
+        except TooLargeError as error:
+            return _refuse("malformed", falcon.HTTP_413, reason=str(error))
+        fields = form.fields
+        if not fields.get("To"):
+            return _refuse("malformed", falcon.HTTP_400, reason="the field To is missing")
+        try:
+            bot = self._directory.find(
+                fields["To"].removeprefix("whatsapp:"),
+                fields.get("MessagingServiceSid") or None,
+            )
+        except OutageError as error:
+            return _refuse("unavailable", falcon.HTTP_503, reason=str(error))
+        if bot is None:
+            return _refuse("unknown_bot", falcon.HTTP_404, reason="no bot has this number")
+        token = bot.twilio_auth_token or self._operator_auth_token
+        if token is None:
+            reason = "the bot has no twilio_auth_token and TWILIO_AUTH_TOKEN is not set"
+            return _refuse("bad_signature", falcon.HTTP_403, reason=reason, bot_id=bot.id)
+        refusal = form.signature_fault(token)
+        if refusal is not None:
+            return _refuse("bad_signature", falcon.HTTP_403, reason=refusal, bot_id=bot.id)
+        missing = _fault(fields)
+        if missing is not None:
+            return _refuse("malformed", falcon.HTTP_400, reason=missing, bot_id=bot.id)
+        return self._accept(bot, fields)
+
+    def _accept(self, bot: Bot, fields: Mapping[str, str]) -> tuple[str, str]:
+        event = Event(fields["MessageSid"], "message", bot.id, int(time() * 1000), fields)
+        event = Event(event.id, event.kind, event.bot_id, event.at_ms, fields, encode(event))
+        inbound = Inbound(
+            event=event,
+            client_id=bot.client_id,
+            number=bot.number,
+            sender=fields["From"],
+            external_id=fields.get("ExternalUserId", ""),
+        )
+        if not self._redis_is_suspect() and not self._spool:
+            try:
+                accepted = self._mailbox.accept(inbound)
+            except OutageError as error:
+                _log.warning("accept_failed", reason=str(error), bot_id=bot.id)
+            else:
+                _log.debug(
+                    "accepted",
+                    bot_id=bot.id,
+                    conversation_id=accepted.conversation_id,
+                    message_sid=event.id,
+                    duplicate=accepted.duplicate,
+                )
+                return "duplicate" if accepted.duplicate else "accepted", falcon.HTTP_200
+        try:
+            self._spool.put(inbound)
+        except OutageError as error:
+            return _refuse("unavailable", falcon.HTTP_503, reason=str(error), bot_id=bot.id)
+        return "spooled", falcon.HTTP_200
+
+
+def _fault(fields: Mapping[str, str]) -> str | None:
+    for name in _REQUIRED:
+        if not fields.get(name):
+            return f"the field {name} is missing"
+    for name, limit in _LONGEST.items():
+        if len(fields.get(name, "")) > limit:
+            return f"the field {name} is longer than {limit} characters"
+    return None
+
+
+def _refuse(result: str, status: str, **details: str) -> tuple[str, str]:
+    _log.warning("webhook_refused", result=result, status=int(status[:3]), **details)
+    return result, status

@@ -1,0 +1,195 @@
+"""A worker killed with SIGKILL after each row of the journal's table, and one that was only paused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from service.conversation.clock import utc_now
+from service.demo.emulators.brains import ScriptedBrain
+from service.demo.emulators.faults import Fault
+from service.demo.emulators.replies import calls, text
+from tests.integration.conftest import MakeStack
+from tests.stack import LEAD_ACTIONS, Stack, wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def stack(make_stack: MakeStack) -> Stack:
+    stack = make_stack(LEASE_S="1", SEND_GRACE_S="1")
+    stack.add_bot(horizon_actions=LEAD_ACTIONS)
+    return stack
+
+
+@contextmanager
+def child_worker(stack: Stack, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        env={**os.environ, **stack.variables},
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def crash(stack: Stack, point: str) -> None:
+    """Run a worker until it has killed itself there."""
+    with child_worker(stack, "tests.integration.crashing_worker", point) as process:
+        assert process.wait(timeout=20) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("point", "asked"),
+    [
+        ("before:journal.open:1", 1),
+        ("after:journal.open:1", 1),
+        ("after:model.respond:1", 2),
+        ("after:journal.save:1", 1),
+        ("before:journal.save:2", 1),
+        ("after:messenger.send:1", 1),
+        ("before:messenger.send:1", 1),
+        ("after:journal.finish:1", 1),
+        ("before:mailbox.acknowledge:1", 1),
+        ("after:mailbox.acknowledge:1", 1),
+    ],
+)
+def test_a_killed_turn_is_answered_exactly_once(stack: Stack, point: str, asked: int) -> None:
+    stack.send("hola")
+    crash(stack, point)
+    with stack.worker():
+        stack.wait_for_turns(1)
+        stack.wait_until_idle()
+    assert stack.replies() == ["eco: hola"]
+    assert [turn["status"] for turn in stack.turns()] == ["replied"]
+    assert len(stack.model_inputs()) == asked
+
+
+@pytest.mark.parametrize(
+    ("point", "effects", "told"),
+    [
+        ("after:journal.save:1", 1, '"id":1'),
+        ("after:journal.save:2", 0, "result is unknown"),
+        ("after:crm.call:1", 1, "result is unknown"),
+        ("after:journal.save:3", 1, '"id":1'),
+    ],
+    ids=["model's answer", "tool's intent", "tool's effect", "tool's result"],
+)
+def test_a_killed_tool_call_has_its_effect_at_most_once(
+    stack: Stack, point: str, effects: int, told: str
+) -> None:
+    create = calls([("create_lead", {"nombre": "Ana", "interes": "casa"})])
+    stack.openai.brain = ScriptedBrain([create, text("listo")])
+    stack.send("soy Ana")
+    crash(stack, point)
+    with stack.worker():
+        stack.wait_for_turns(1)
+    assert len(stack.horizon.effects) == effects
+    assert stack.replies() == ["listo"]
+    output = next(item for item in stack.model_inputs()[-1] if item.get("output"))["output"]
+    assert told in output
+
+
+def test_a_worker_killed_between_two_parts_sends_each_once_and_in_order(stack: Stack) -> None:
+    long = "\n\n".join(f"Párrafo {n}: " + "palabra " * 150 for n in range(3)).strip()
+    stack.openai.brain = ScriptedBrain([text(long)])
+    stack.send("cuéntame")
+    crash(stack, "after:messenger.send:2")
+    with stack.worker():
+        stack.wait_for_turns(1)
+    assert " ".join(" ".join(stack.replies()).split()) == " ".join(long.split())
+
+
+def test_messages_after_a_crash_wait_for_the_next_turn(stack: Stack) -> None:
+    stack.send("uno")
+    crash(stack, "after:journal.open:1")
+    stack.send("dos")
+    with stack.worker():
+        stack.wait_for_turns(2)
+    assert stack.replies() == ["eco: uno", "eco: dos"]
+
+
+def test_a_paused_worker_is_fenced_off(stack: Stack) -> None:
+    stack.openai.fail(Fault.delay(1.0), times=1)
+    with child_worker(stack, "service", "worker") as zombie:
+        stack.send("hola")
+        wait_until(lambda: stack.openai.requests, 15, "call of the model")
+        zombie.send_signal(signal.SIGSTOP)
+        with stack.worker():
+            stack.wait_for_turns(1)
+            zombie.send_signal(signal.SIGCONT)
+            stack.send("otra vez")
+            stack.wait_for_turns(2)
+            stack.wait_until_idle()
+    assert stack.replies() == ["eco: hola", "eco: otra vez"]
+    assert [turn["status"] for turn in stack.turns()] == ["replied", "replied"]
+
+
+def test_a_turn_that_always_kills_its_worker_dies_after_ten_crashes(stack: Stack) -> None:
+    stack.send("hola")
+    stack.container.directory.find("+56911110000")
+    mailbox, journal = stack.container.mailbox, stack.container.journal
+    for _ in range(11):
+        wait_until(lambda: mailbox.depth().due, 5, "a due conversation")
+        claims, _ = mailbox.claim(1)
+        journal.open(claims[0])
+        stack.container.redis.client.zadd("hb:leases", {claims[0].conversation_id: 1})
+        wait_until(lambda: expire(stack), 5, "an expired lease")
+    with stack.worker():
+        stack.wait_for_turns(1)
+    assert [(t["status"], t["reason"]) for t in stack.turns()] == [("dead", "crashes")]
+
+
+def expire(stack: Stack) -> bool:
+    """Let a claim that takes nothing put what has run out back among the due ones."""
+    stack.container.mailbox.claim(0)
+    return stack.container.mailbox.depth().due == 1
+
+
+def test_handing_back_counts_nothing(stack: Stack) -> None:
+    stack.send("hola")
+    mailbox, journal = stack.container.mailbox, stack.container.journal
+    for _ in range(12):
+        claims, _ = mailbox.claim(1)
+        journal.open(claims[0])
+        assert mailbox.release(claims[0])
+    with stack.worker():
+        stack.wait_for_turns(1)
+    assert stack.replies() == ["eco: hola"]
+
+
+def test_a_worker_that_is_stopped_hands_its_turns_back(make_stack: MakeStack) -> None:
+    stack = make_stack(LEASE_S="30", WORKER_DRAIN_S="0.2")
+    stack.add_bot()
+    stack.openai.fail(Fault.hang(8), times=1)
+    with child_worker(stack, "service", "worker") as process:
+        stack.send("hola")
+        wait_until(lambda: stack.openai.requests, 15, "call of the model")
+        process.terminate()
+        assert process.wait(timeout=5) == 0
+    with stack.worker():
+        stack.wait_for_turns(1, timeout_s=5)
+    assert stack.replies() == ["eco: hola"]
+    assert stack.turns()[0]["tries"] == 0
+
+
+def test_an_open_turn_that_redis_has_forgotten_is_taken_up(stack: Stack) -> None:
+    stack.send("hola")
+    crash(stack, "after:journal.open:1")
+    stack.container.redis.client.flushall()
+    for conversation in stack.container.journal.abandoned(utc_now(), limit=10):
+        assert stack.container.mailbox.revive(*conversation)
+    with stack.worker():
+        stack.wait_for_turns(1)
+    assert stack.replies() == ["eco: hola"]

@@ -1,0 +1,171 @@
+"""The mailbox on a real Redis: when a conversation is due, who gets it, and what a stale token may do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import fakeredis
+import pytest
+import redis
+
+from service.conversation.event import Event, encode
+from service.conversation.mailbox import Claim, Inbound
+from service.store.redis_client import RedisStore
+from service.store.redis_mailbox import RedisMailbox
+from tests.stack import wait_until
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[RedisStore]:
+    store = RedisStore(redis_url, 8)
+    yield store
+    store.close()
+
+
+def mailbox_of(store: RedisStore, debounce_ms: int = 0, lease_s: float = 10) -> RedisMailbox:
+    return RedisMailbox(store, debounce_ms, lease_s, 60)
+
+
+def inbound(sid: str, sender: str = "whatsapp:+1", client: str = "client") -> Inbound:
+    event = Event(sid, "message", f"bot_{client}", 0, {"Body": sid, "From": sender})
+    event = Event(sid, "message", event.bot_id, 0, event.fields, encode(event))
+    return Inbound(event, client, "+56", sender)
+
+
+def ids(claim: Claim) -> list[str]:
+    return [event.id for event in claim.events]
+
+
+def test_a_conversation_is_due_after_the_debounce_of_its_last_message(store: RedisStore) -> None:
+    mailbox = mailbox_of(store, debounce_ms=150)
+    mailbox.accept(inbound("a"))
+    started = time.monotonic()
+    assert mailbox.claim(1)[0] == []
+    wait_until(lambda: mailbox.depth().oldest_due_s > 0, 5, "due conversation")
+    assert time.monotonic() - started > 0.1
+    assert ids(mailbox.claim(1)[0][0]) == ["a"]
+
+
+def test_a_contact_that_never_stops_writing_is_due_after_five_debounces(
+    store: RedisStore,
+) -> None:
+    mailbox = mailbox_of(store, debounce_ms=100)
+    started = time.monotonic()
+    count, claims = 0, []
+    while not claims and time.monotonic() - started < 3:
+        mailbox.accept(inbound(f"m{count}"))
+        count += 1
+        claims = list(mailbox.claim(1)[0])
+        time.sleep(0.02)
+    assert 0.4 < time.monotonic() - started < 1.0
+
+
+def test_only_handled_events_are_removed(store: RedisStore) -> None:
+    mailbox = mailbox_of(store)
+    mailbox.accept(inbound("a"))
+    mailbox.accept(inbound("b"))
+    claim = mailbox.claim(1)[0][0]
+    mailbox.accept(inbound("c"))
+    assert mailbox.acknowledge(claim, claim.events[:1])
+    assert ids(mailbox.claim(1)[0][0]) == ["b", "c"]
+
+
+def test_a_conversation_is_held_by_one_worker(store: RedisStore) -> None:
+    mailbox = mailbox_of(store)
+    mailbox.accept(inbound("a"))
+    assert len(mailbox.claim(5)[0]) == 1
+    mailbox.accept(inbound("b"))
+    assert mailbox.claim(5)[0] == []
+
+
+def test_a_lease_that_runs_out_is_due_again_and_its_token_is_stale(store: RedisStore) -> None:
+    mailbox = mailbox_of(store, lease_s=0.2)
+    mailbox.accept(inbound("a"))
+    old = mailbox.claim(1)[0][0]
+    new: list[Claim] = []
+    wait_until(lambda: new.extend(mailbox.claim(1)[0]) or new, 5, "a second claim")
+    assert not new[0].excused
+    assert mailbox.renew([old, new[0]]) == {old.conversation_id}
+    assert not mailbox.acknowledge(old, old.events)
+    assert not mailbox.release(old)
+    assert mailbox.acknowledge(new[0], new[0].events)
+
+
+def test_renewing_keeps_a_conversation(store: RedisStore) -> None:
+    mailbox = mailbox_of(store, lease_s=0.3)
+    mailbox.accept(inbound("a"))
+    claim = mailbox.claim(1)[0][0]
+    deadline = time.monotonic() + 0.9
+    while time.monotonic() < deadline:
+        assert mailbox.renew([claim]) == set()
+        assert mailbox.claim(1)[0] == []
+        time.sleep(0.05)
+    assert mailbox.acknowledge(claim, claim.events)
+
+
+def test_a_new_message_does_not_shorten_a_backoff(store: RedisStore) -> None:
+    mailbox = mailbox_of(store)
+    mailbox.accept(inbound("a"))
+    claim = mailbox.claim(1)[0][0]
+    mailbox.release(claim, delay_s=0.4)
+    mailbox.accept(inbound("b"))
+    assert mailbox.claim(1)[0] == []
+    back: list[Claim] = []
+    wait_until(lambda: back.extend(mailbox.claim(1)[0]) or back, 5, "the end of the backoff")
+    assert back[0].excused
+    assert ids(back[0]) == ["a", "b"]
+
+
+def test_a_flood_of_one_client_does_not_keep_another_waiting(store: RedisStore) -> None:
+    mailbox = mailbox_of(store)
+    for n in range(50):
+        mailbox.accept(inbound(f"f{n}", f"whatsapp:+1{n}", "flood"))
+    assert len(mailbox.claim(8)[0]) == 8
+    for n in range(3):
+        mailbox.accept(inbound(f"q{n}", f"whatsapp:+2{n}", "quiet"))
+    assert [claim.client_id for claim in mailbox.claim(4)[0]] == ["quiet"] * 3 + ["flood"]
+
+
+def test_newcomers_are_clients_that_have_nothing_running(store: RedisStore) -> None:
+    mailbox = mailbox_of(store)
+    for n in range(4):
+        mailbox.accept(inbound(f"f{n}", f"whatsapp:+1{n}", "flood"))
+    mailbox.claim(2)
+    mailbox.accept(inbound("q", "whatsapp:+2", "quiet"))
+    assert [c.client_id for c in mailbox.claim(3, newcomers_only=True)[0]] == ["quiet"]
+
+
+def test_nothing_is_left_of_a_conversation_that_is_done(store: RedisStore) -> None:
+    mailbox = mailbox_of(store)
+    mailbox.accept(inbound("a"))
+    claim = mailbox.claim(1)[0][0]
+    mailbox.acknowledge(claim, claim.events)
+    assert [key for key in store.client.keys() if b":seen:" not in key] == []
+
+
+def test_the_scripts_are_loaded_again_after_redis_lost_them(store: RedisStore) -> None:
+    mailbox = mailbox_of(store)
+    mailbox.accept(inbound("a"))
+    store.client.script_flush()
+    assert ids(mailbox.claim(1)[0][0]) == ["a"]
+
+
+def test_the_scripts_run_on_a_fake_redis_too() -> None:
+    store = RedisStore("redis://127.0.0.1:1/0", 1)
+    store.client = fakeredis.FakeRedis()
+    mailbox = mailbox_of(store)
+    assert not mailbox.accept(inbound("a")).duplicate
+    assert mailbox.accept(inbound("a")).duplicate
+    claim = mailbox.claim(1)[0][0]
+    assert mailbox.acknowledge(claim, claim.events)
+    assert mailbox.depth().due == 0
+
+
+def test_a_dead_redis_is_one_typed_error() -> None:
+    store = RedisStore("redis://127.0.0.1:1/0", 1)
+    with pytest.raises(Exception, match="ConnectionError") as raised:
+        mailbox_of(store).accept(inbound("a"))
+    assert type(raised.value).__name__ == "RedisDownError"
+    assert store.suspect
+    assert isinstance(raised.value.__cause__, redis.RedisError)

@@ -1,0 +1,385 @@
+"""The Twilio emulator, through the real SDK: messages, lists, errors, callbacks, senders, media."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import requests
+from twilio.base.exceptions import TwilioRestException  # type: ignore[import-untyped]  # no stubs
+from twilio.http.http_client import TwilioHttpClient  # type: ignore[import-untyped]  # no stubs
+from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]  # no stubs
+from twilio.rest import Client  # type: ignore[import-untyped]  # no stubs
+from twilio.rest.messaging.v2.channels_sender import ChannelsSenderList  # type: ignore[import-untyped]  # no stubs
+
+from service.demo.emulators.faults import Fault
+from service.demo.emulators.server import Emulator
+from service.demo.emulators.twilio import ACCOUNT_SID, AUTH_TOKEN, TwilioEmulator
+from service.demo.emulators.twilio_callbacks import CallbackOptions
+from service.demo.emulators.wire import Request, Response
+from tests.server_process import wait_until
+
+BOT = "whatsapp:+15550001111"
+CONTACT = "whatsapp:+56911112222"
+
+
+class StatusWebhook(Emulator):
+    """Takes status callbacks."""
+
+    def handle(self, request: Request) -> Response:
+        return Response(204)
+
+
+def new_sender(**fields: Any) -> Any:
+    return ChannelsSenderList.MessagingV2ChannelsSenderRequestsCreate(fields)
+
+
+def wait_for_callbacks(webhook: StatusWebhook, count: int) -> None:
+    wait_until(lambda: webhook.request_count == count, 5, f"{count} status callbacks")
+
+
+@pytest.fixture
+def emulator() -> Iterator[TwilioEmulator]:
+    with TwilioEmulator() as running:
+        yield running
+
+
+@pytest.fixture
+def webhook() -> Iterator[StatusWebhook]:
+    with StatusWebhook() as running:
+        yield running
+
+
+@pytest.fixture
+def client(emulator: TwilioEmulator) -> Iterator[Any]:
+    yield from sdk(emulator)
+
+
+def sdk(emulator: TwilioEmulator, token: str = AUTH_TOKEN) -> Iterator[Any]:
+    http_client = TwilioHttpClient(timeout=5)
+    made = Client(ACCOUNT_SID, token, http_client=http_client)
+    for domain in (made.api, made.messaging, made.content):
+        domain.base_url = emulator.url
+    yield made
+    http_client.session.close()
+
+
+def send(client: Any, body: str = "hola", to: str = CONTACT, **parameters: Any) -> Any:
+    return client.messages.create(**{"to": to, "from_": BOT, "body": body, **parameters})
+
+
+def test_sent_message_comes_back_as_the_sdk_reads_it(client: Any, emulator: TwilioEmulator) -> None:
+    message = send(client, "hola ñandú")
+
+    assert message.sid.startswith("SM")
+    assert len(message.sid) == 34
+    assert (message.status, message.body, message.to, message.from_) == (
+        "queued",
+        "hola ñandú",
+        CONTACT,
+        BOT,
+    )
+    assert abs(message.date_created - datetime.now(UTC)) < timedelta(seconds=5)
+    assert message.error_code is None
+    assert [kept.body for kept in emulator.messages_to("+56911112222")] == ["hola ñandú"]
+
+
+def test_fetched_message_has_moved_on(client: Any) -> None:
+    sid = send(client).sid
+
+    fetched = client.messages(sid).fetch()
+
+    assert fetched.status == "delivered"
+    assert fetched.date_sent is not None
+
+
+def test_wrong_token_is_refused(emulator: TwilioEmulator) -> None:
+    for client in sdk(emulator, "wrong"):
+        with pytest.raises(TwilioRestException) as caught:
+            send(client)
+
+    assert (caught.value.status, caught.value.code) == (401, 20003)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code"),
+    [
+        ({"body": "x" * 1601}, 21617),
+        ({"body": ""}, 21602),
+        ({"from_": ""}, 21603),
+        ({"to": ""}, 21604),
+        ({"to": "whatsapp:12"}, 21211),
+        ({"from_": "+15550001111"}, 21910),
+        ({"to": BOT}, 63031),
+        ({"from_": None, "messaging_service_sid": "MGx"}, 21701),
+        ({"content_sid": "HX1"}, 21655),
+        ({"content_sid": "HX" + "a" * 32, "content_variables": "{'1': 'a'}"}, 21656),
+        ({"status_callback": "not a url"}, 21609),
+        ({"validity_period": 0}, 21624),
+    ],
+)
+def test_wrong_message_is_refused_with_twilios_number(
+    client: Any, emulator: TwilioEmulator, parameters: dict[str, Any], code: int
+) -> None:
+    with pytest.raises(TwilioRestException) as caught:
+        send(client, **parameters)
+
+    assert (caught.value.status, caught.value.code) == (400, code)
+    assert emulator.state()["messages"] == []
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"body": "x" * 1600},
+        {"to": "whatsapp:CL.a1B2c3"},
+        {"from_": None, "messaging_service_sid": "MG" + "a" * 32},
+        {"body": None, "content_sid": "HX" + "a" * 32, "content_variables": '{"1": "a"}'},
+        {"body": None, "media_url": ["https://x.test/a.jpg"]},
+    ],
+)
+def test_every_kind_of_message_is_taken(client: Any, parameters: dict[str, Any]) -> None:
+    given = {name: value for name, value in parameters.items() if value is not None}
+    absent = {name for name, value in parameters.items() if value is None}
+    base = {"to": CONTACT, "from_": BOT, "body": "hola"}
+    kept = {name: value for name, value in base.items() if name not in absent}
+
+    assert client.messages.create(**{**kept, **given}).status == "queued"
+
+
+def test_list_filters_and_shows_the_newest_first(client: Any) -> None:
+    send(client, "uno")
+    send(client, "dos")
+    send(client, "otro", to="whatsapp:+56933334444")
+    now = datetime.now(UTC)
+
+    listed = client.messages.list(to=CONTACT, from_=BOT, date_sent_after=now - timedelta(seconds=5))
+    later = client.messages.list(to=CONTACT, date_sent_after=now + timedelta(seconds=5))
+
+    assert [message.body for message in listed] == ["dos", "uno"]
+    assert later == []
+
+
+def test_list_goes_over_pages(client: Any, emulator: TwilioEmulator) -> None:
+    for number in range(5):
+        send(client, str(number))
+
+    listed = client.messages.list(to=CONTACT, page_size=2)
+
+    assert [message.body for message in listed] == ["4", "3", "2", "1", "0"]
+    assert sum(request.method == "GET" for request in emulator.requests) == 3
+
+
+def test_ordered_refusal_creates_nothing(client: Any, emulator: TwilioEmulator) -> None:
+    emulator.refuse(CONTACT, 21610)
+
+    with pytest.raises(TwilioRestException, match="unsubscribed") as caught:
+        send(client)
+
+    assert caught.value.code == 21610
+    assert emulator.messages_to(CONTACT) == []
+
+
+def test_undeliverable_message_fails_after_it_was_taken(
+    client: Any, emulator: TwilioEmulator, webhook: StatusWebhook
+) -> None:
+    emulator.undeliverable(CONTACT, 63016)
+    sid = send(client, status_callback=f"{webhook.url}/s").sid
+
+    wait_for_callbacks(webhook, 2)
+
+    assert webhook.requests[1].field("MessageStatus") == "undelivered"
+    assert webhook.requests[1].field("ErrorCode") == "63016"
+    assert client.messages(sid).fetch().error_code == 63016
+
+
+def test_sender_is_limited_to_its_rate() -> None:
+    with TwilioEmulator(rate_limit_per_s=2) as emulator:
+        for client in sdk(emulator):
+            send(client)
+            send(client)
+            with pytest.raises(TwilioRestException) as caught:
+                send(client)
+
+    assert (caught.value.status, caught.value.code) == (429, 20429)
+
+
+def test_callbacks_are_signed_and_in_order(
+    client: Any, emulator: TwilioEmulator, webhook: StatusWebhook
+) -> None:
+    emulator.callbacks.read = True
+    url = f"{webhook.url}/status?part=p1"
+
+    sid = send(client, status_callback=url).sid
+    wait_for_callbacks(webhook, 3)
+
+    statuses = [request.field("MessageStatus") for request in webhook.requests]
+    first = webhook.requests[0]
+    validator = RequestValidator(AUTH_TOKEN)
+    assert statuses == ["sent", "delivered", "read"]
+    assert first.field("MessageSid") == sid
+    assert first.query == {"part": "p1"}
+    assert validator.validate(url, first.body, first.headers["x-twilio-signature"])
+
+
+def test_shuffled_callbacks_all_arrive(client: Any, webhook: StatusWebhook) -> None:
+    emulator = TwilioEmulator(callbacks=CallbackOptions(shuffle=True, read=True))
+    with emulator:
+        for shuffled in sdk(emulator):
+            send(shuffled, status_callback=f"{webhook.url}/s")
+            wait_for_callbacks(webhook, 3)
+
+    statuses = {request.field("MessageStatus") for request in webhook.requests}
+    assert statuses == {"sent", "delivered", "read"}
+
+
+def test_callbacks_can_be_switched_off_and_delayed(
+    client: Any, emulator: TwilioEmulator, webhook: StatusWebhook
+) -> None:
+    url = f"{webhook.url}/s"
+    emulator.callbacks.enabled = False
+    sid = send(client, status_callback=url).sid
+    emulator.callbacks.enabled = True
+    emulator.callbacks.delay_s = 0.1
+    sent = send(client, status_callback=url).sid
+
+    wait_for_callbacks(webhook, 2)
+
+    assert {request.field("MessageSid") for request in webhook.requests} == {sent}
+    assert client.messages(sid).fetch().status == "delivered"
+    created = next(r for r in emulator.requests if r.field("StatusCallback") == url)
+    assert webhook.requests[0].at - created.at >= 0.1
+
+
+def test_accepted_message_whose_answer_is_lost_is_in_the_list(
+    client: Any, emulator: TwilioEmulator
+) -> None:
+    emulator.fail(Fault.accept_then_reset(), match=lambda request: request.method == "POST")
+
+    with pytest.raises(requests.ConnectionError):
+        send(client, "perdido")
+
+    assert [message.body for message in client.messages.list(to=CONTACT)] == ["perdido"]
+
+
+def test_waiting_ends_with_the_messages_or_says_what_was_there(
+    client: Any, emulator: TwilioEmulator
+) -> None:
+    send(client, "uno")
+
+    assert [message.body for message in emulator.wait_for_messages(CONTACT, 1)] == ["uno"]
+    with pytest.raises(TimeoutError, match=r"1 of 2 messages .*'uno'"):
+        emulator.wait_for_messages(CONTACT, 2, timeout_s=0.01)
+
+
+def test_errors_and_callbacks_are_ordered_over_http(
+    client: Any, emulator: TwilioEmulator, webhook: StatusWebhook
+) -> None:
+    control = f"{emulator.url}/_emulator"
+    blocked: dict[str, str | int] = {"to": "+56933334444", "code": 63003}
+    late: dict[str, str | int] = {"to": CONTACT, "code": 63016, "later": True}
+    answers = [
+        requests.post(f"{control}/errors", json=blocked, timeout=5),
+        requests.post(f"{control}/errors", json=late, timeout=5),
+        requests.post(f"{control}/callbacks", json={"enabled": False}, timeout=5),
+        requests.post(f"{control}/callbacks", json={"colour": 1}, timeout=5),
+    ]
+
+    sid = send(client, status_callback=webhook.url).sid
+
+    assert [answer.status_code for answer in answers] == [201, 201, 200, 400]
+    assert client.messages(sid).fetch().error_code == 63016
+    with pytest.raises(TwilioRestException, match="could not find To"):
+        send(client, to="whatsapp:+56933334444")
+    assert webhook.requests == []
+
+
+def test_typing_indicator_is_shown(client: Any, emulator: TwilioEmulator) -> None:
+    sid = "SM" + "a" * 32
+
+    shown = client.messaging.v2.typing_indicator.create(channel="whatsapp", message_id=sid)
+
+    assert shown.success is True
+    assert emulator.typing == [sid]
+    with pytest.raises(TwilioRestException):
+        client.messaging.v2.typing_indicator.create(channel="whatsapp", message_id="x")
+
+
+def test_sender_is_made_found_and_given_a_webhook(client: Any) -> None:
+    senders = client.messaging.v2.channels_senders
+    webhook = {"callback_url": "https://a.test", "callback_method": "POST"}
+    created = senders.create(new_sender(sender_id=BOT, webhook=webhook))
+    listed = senders.list(channel="whatsapp")
+
+    context = client.messaging.v2.channels_senders(created.sid)
+    updated = context.update(
+        context.MessagingV2ChannelsSenderRequestsUpdate(
+            {"webhook": {"callback_url": "https://b.test", "status_callback_url": "https://s.test"}}
+        )
+    )
+    fetched = context.fetch()
+
+    assert created.status == "CREATING"
+    assert [(sender.sid, sender.sender_id) for sender in listed] == [(created.sid, BOT)]
+    assert updated.status == "ONLINE:UPDATING"
+    assert fetched.status == "ONLINE"
+    assert fetched.webhook["callback_url"] == "https://b.test"
+    assert fetched.webhook["callback_method"] == "POST"
+    assert fetched.webhook["status_callback_url"] == "https://s.test"
+
+
+def test_senders_are_listed_over_pages(client: Any, emulator: TwilioEmulator) -> None:
+    for number in range(3):
+        emulator.senders.add(f"whatsapp:+1555000222{number}")
+
+    assert len(client.messaging.v2.channels_senders.list(page_size=2)) == 3
+
+
+def test_wrong_and_repeated_senders_are_refused(client: Any) -> None:
+    senders = client.messaging.v2.channels_senders
+    senders.create(new_sender(sender_id=BOT))
+
+    with pytest.raises(TwilioRestException, match="registered already"):
+        senders.create(new_sender(sender_id=BOT))
+    with pytest.raises(TwilioRestException, match="sender_id"):
+        senders.create(new_sender(sender_id="+15550001111"))
+
+
+def test_media_needs_credentials(emulator: TwilioEmulator) -> None:
+    url = emulator.add_media(b"jpeg", "image/jpeg")
+
+    with_key = requests.get(url, auth=(ACCOUNT_SID, AUTH_TOKEN), timeout=5)
+
+    assert (with_key.content, with_key.headers["Content-Type"]) == (b"jpeg", "image/jpeg")
+    assert requests.get(url, timeout=5).status_code == 401
+
+
+def test_redirected_media_is_served_without_credentials() -> None:
+    with TwilioEmulator(redirect_media=True) as emulator:
+        url = emulator.add_media(b"ogg", "audio/ogg")
+        first = requests.get(url, auth=(ACCOUNT_SID, AUTH_TOKEN), allow_redirects=False, timeout=5)
+        second = requests.get(first.headers["Location"], timeout=5)
+
+    assert first.status_code == 307
+    assert second.content == b"ogg"
+
+
+def test_accounts_see_only_their_own_messages(emulator: TwilioEmulator, client: Any) -> None:
+    sid = send(client).sid
+    other = "AC" + "b" * 32
+    emulator.accounts[other] = "other-token"
+
+    own = requests.get(
+        f"{emulator.url}/2010-04-01/Accounts/{other}/Messages/{sid}.json",
+        auth=(other, "other-token"),
+        timeout=5,
+    )
+    foreign = requests.get(
+        f"{emulator.url}/2010-04-01/Accounts/{ACCOUNT_SID}/Messages/{sid}.json",
+        auth=(other, "other-token"),
+        timeout=5,
+    )
+
+    assert (own.status_code, foreign.status_code) == (404, 404)

@@ -1,0 +1,70 @@
+"""Our signature is the one of Twilio's own library."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+import falcon.testing
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twilio.request_validator import RequestValidator
+from werkzeug.datastructures import MultiDict
+
+from service.web.twilio_request import TwilioRequest, signature
+
+URL = "https://bots.example.com/webhook/whatsapp?x=1"
+words = st.text(
+    alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12
+)
+
+
+class Form(MultiDict[str, str]):
+    """What RequestValidator calls a MultiDict."""
+
+    def getall(self, name: str) -> list[str]:
+        return self.getlist(name)
+
+
+@given(st.lists(st.tuples(words, words), max_size=12), words)
+def test_the_signature_equals_that_of_twilios_library(
+    pairs: list[tuple[str, str]], token: str
+) -> None:
+    expected = RequestValidator(token).compute_signature(URL, Form(pairs))
+    assert signature(URL, pairs, token).decode() == expected
+
+
+def read(url: str, signed_url: str, algorithm: str | None = None) -> str | None:
+    form = {"Body": "hola", "To": "whatsapp:+56911110000"}
+    headers = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "X-Twilio-Signature": RequestValidator("token").compute_signature(signed_url, form),
+    }
+    if algorithm:
+        headers["X-Twilio-Webhooks-Signature-Settings"] = algorithm
+    request = falcon.testing.create_req(
+        method="POST", path="/webhook/whatsapp", body=urlencode(form), headers=headers
+    )
+    return TwilioRequest.read(request, url).signature_fault("token")
+
+
+@pytest.mark.parametrize(
+    ("url", "signed", "genuine"),
+    [
+        ("https://a.example", "https://a.example/webhook/whatsapp", True),
+        ("https://a.example", "https://a.example:443/webhook/whatsapp", True),
+        ("https://a.example:8443", "https://a.example/webhook/whatsapp", True),
+        ("https://a.example", "https://a.example:8443/webhook/whatsapp", False),
+        ("https://a.example", "http://a.example/webhook/whatsapp", False),
+        ("https://a.example", "https://b.example/webhook/whatsapp", False),
+        ("https://a.example", "https://a.example/webhook/whatsapp/", False),
+    ],
+)
+def test_which_address_may_have_been_signed(url: str, signed: str, genuine: bool) -> None:
+    assert (read(url, signed) is None) is genuine
+
+
+def test_another_algorithm_is_refused() -> None:
+    signed = "https://a.example/webhook/whatsapp"
+    assert read("https://a.example", signed, "key=k,algorithm=HMAC_SHA1") is None
+    assert read("https://a.example", signed, "key=k,algorithm=HMAC_SHA256") is not None
