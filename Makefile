@@ -4,6 +4,7 @@
 PYTHON =
 ARGS =
 ONCE =
+PORT =
 
 CANDIDATES := .venv/bin/python python3 python3.13 python3.12 python3.11 python
 COMPILE := .venv/bin/python service/bootstrap.py uv pip compile --quiet --universal \
@@ -33,8 +34,9 @@ setup: ## Make .venv with the service, tests, linters and Ansible (PYTHON= names
 	echo '($(if $(PYTHON),PYTHON=$(PYTHON) does not run,no Python was found).)'; \
 	exit 1
 
-demo: setup ## Try the whole service on this machine, without accounts (ONCE=1: one round, then end)
-	@.venv/bin/python -m service demo $(if $(filter-out 0,$(ONCE)),--once)
+demo: setup ## Try the whole service on this machine, without accounts (ONCE=1: one round, then end; PORT=8001)
+	@.venv/bin/python -m service demo $(if $(filter-out 0,$(ONCE)),--once) \
+		$(if $(PORT),--port $(PORT))
 
 test: setup ## Run the tests with a real Redis and PostgreSQL (ARGS= goes to pytest)
 	@HORIZON_REQUIRE_SERVERS=1 .venv/bin/python -m pytest $(ARGS)

@@ -30,7 +30,7 @@ def configure_logging(level: str) -> None:
             structlog.stdlib.filter_by_level,
             structlog.stdlib.add_logger_name,
             *shared,
-            structlog.processors.JSONRenderer(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
@@ -40,7 +40,10 @@ def configure_logging(level: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
-            processors=[_plain_or_json],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
         )
     )
     root = logging.getLogger()
@@ -63,12 +66,3 @@ def _mask_numbers(
 def _mask(match: re.Match[str]) -> str:
     number = match.group()
     return f"{number[:3]}…{number[-2:]}"
-
-
-def _plain_or_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
-    # structlog's own lines arrive rendered; those of other libraries are rendered here.
-    record = event.get("_record")
-    if event.get("_from_structlog") or record is None:
-        return str(event["event"])
-    kept = {key: value for key, value in event.items() if not key.startswith("_")}
-    return str(structlog.processors.JSONRenderer()(None, "", kept))

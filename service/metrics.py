@@ -32,7 +32,7 @@ class Metrics:
         from prometheus_client import CollectorRegistry, Counter, Histogram
 
         registry = CollectorRegistry()
-        self.accepted = Counter(
+        self._messages = Counter(
             "horizon_webhook_messages",
             "Messages at the webhook, by what became of them",
             ["result"],
@@ -52,6 +52,12 @@ class Metrics:
             registry=registry,
             buckets=_BUCKETS,
         )
+        self._accept_seconds = self._stages.labels("accept")
+
+    def message_taken(self, result: str, seconds: float) -> None:
+        """A message at the webhook: what became of it, and how long that took."""
+        self._messages.labels(result).inc()
+        self._accept_seconds.observe(seconds)
 
     def observe(self, stage: Stage, seconds: float) -> None:
         self._stages.labels(stage).observe(seconds)

@@ -34,7 +34,7 @@ HORIZON_TOKEN = "horizon-of-the-tests"
 NUMBER = "+56911110000"
 CONTACT = "+56922220000"
 
-LEAD_ACTIONS = [
+LEAD_ACTIONS: list[dict[str, Any]] = [
     {
         "name": "create_lead",
         "method": "POST",
@@ -205,7 +205,8 @@ def emulators() -> Iterator[tuple[OpenAIEmulator, TwilioEmulator, HorizonEmulato
 
 def settings_of(variables: Mapping[str, str]) -> Settings:
     """Settings from these variables alone."""
-    return Settings(_env_file=None, **{name.lower(): value for name, value in variables.items()})
+    values: dict[str, Any] = {name.lower(): value for name, value in variables.items()}
+    return Settings(_env_file=None, **values)
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:

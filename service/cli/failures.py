@@ -43,7 +43,7 @@ def explain(error: Exception) -> Failure | None:
     if isinstance(error, typer.TyperException):
         return Failure(error.format_message(), error.exit_code)
     if isinstance(error, SettingsError):
-        return Failure(f"The service cannot start:\n{error}", USAGE)
+        return Failure(f"The settings are not right:\n{error}", USAGE)
     if isinstance(error, BotNotFoundError):
         return Failure("There is no such bot: `horizonctl bots list` shows all.", FAILED)
     if isinstance(error, ReadOnlyBotError):

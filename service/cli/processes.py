@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from service.settings import load_settings
+from service.cli.failures import USAGE, CommandError
+from service.settings import Settings, SettingsError, load_settings
 
 
 def web(
@@ -19,7 +20,7 @@ def web(
     ] = None,
 ) -> None:
     """Answer HTTP with gunicorn until SIGTERM."""
-    settings = load_settings()
+    settings = _settings()
     from service.web.server import run_web
 
     run_web(settings, bind)
@@ -31,10 +32,17 @@ def worker(
     ] = "",
 ) -> None:
     """Run conversations until SIGTERM."""
-    settings = load_settings()
+    settings = _settings()
     from service.container import Container
     from service.log import configure_logging
     from service.worker import run_worker
 
     configure_logging(settings.log_level)
     run_worker(Container(settings), release)
+
+
+def _settings() -> Settings:
+    try:
+        return load_settings()
+    except SettingsError as error:
+        raise CommandError(f"The service cannot start:\n{error}", USAGE) from None

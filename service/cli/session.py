@@ -32,8 +32,7 @@ def session() -> Iterator[Container]:
     try:
         yield container
     finally:
-        container.database.close()
-        container.redis.close()
+        container.close()
 
 
 def actor() -> str:

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped] # no stubs
-from jsonschema.exceptions import SchemaError, UnknownType  # type: ignore[import-untyped] # no stubs
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, UnknownType
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 

@@ -149,7 +149,10 @@ class Messenger(Protocol):
         """Return the SID. Raises TransientError (never processed), PermanentError, UncertainError."""
 
     def find_sent(self, bot: Bot, to: str, since: datetime) -> Sequence[SentMessage]:
-        """The messages to `to` made at or after `since`, oldest first. Raises TransientError, PermanentError."""
+        """The messages to `to` made at or after `since`, oldest first.
+
+        Raises TransientError, PermanentError.
+        """
 
     def show_typing(self, bot: Bot, message_sid: str) -> None:
         """Show that an answer is being written. Raises VendorError, which never matters to a turn."""

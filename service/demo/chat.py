@@ -11,7 +11,7 @@ from rich.text import Text
 
 from service.demo.clients import CLIENTS, DemoClient
 from service.demo.phone import Phone
-from service.demo.stack import Stack
+from service.demo.stack import DEBOUNCE_MS, Stack
 
 HELP = (
     "/1 o /cocina  hablar con Restaurante La Cocina\n"
@@ -57,7 +57,8 @@ def _greet(stack: Stack, console: Console) -> None:
                 f"Claves y direcciones: source {_shown(stack.env_file)}\n"
                 f"Registros: {_shown(stack.env_file.parent)}/*.log\n"
                 f"{model}\n"
-                "Los primeros 800 ms de cada respuesta son la espera por si llegan más mensajes.\n\n"
+                f"Los primeros {DEBOUNCE_MS} ms de cada respuesta son la espera por si llegan más "
+                "mensajes.\n\n"
                 f"{HELP}"
             ),
             title="Horizon WhatsApp Bots",

@@ -6,7 +6,6 @@ killed demonstration leaves them running; they hold its lock, so that a second o
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
@@ -45,6 +44,7 @@ class Child:
         """
         self.name = name
         self.log = folder / f"{name}.log"
+        self._is_asked = False
         parent = os.getpid()
 
         def die_with_parent() -> None:
@@ -89,23 +89,31 @@ class Child:
             time.sleep(_POLL_S)
 
     def ask_to_stop(self) -> None:
-        """Begin its ordinary end."""
-        with contextlib.suppress(ProcessLookupError):
+        """Begin its ordinary end; asked once, however often this is called."""
+        if not self._is_asked:
+            self._is_asked = True
             self._process.terminate()
 
     def stop(self) -> None:
         """Return when it and its own children have ended; what does not end in time is killed."""
         self.ask_to_stop()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_STOP_TIMEOUT_S)
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
+        while not self._has_ended() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
         self.kill()
 
     def kill(self) -> None:
         """End it and its own children at once."""
-        # It leads a process group; a reaped leader's number stays taken while a member lives.
-        with contextlib.suppress(ProcessLookupError):
+        # Before it is reaped: until then its number is that of its process group and of no other.
+        if self._process.returncode is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+    def _has_ended(self) -> bool:
+        if self._process.returncode is not None:
+            return True
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self._process.pid, options) is not None
 
     def _last_words(self) -> str:
         lines = self.log.read_text(errors="replace").strip().splitlines()

@@ -23,7 +23,7 @@ from service.demo.errors import DemoError
 from service.demo.folder import DemoFolder
 from service.demo.once import converse
 from service.demo.ports import DEFAULT_WEB_PORT
-from service.demo.stack import running
+from service.demo.stack import DEBOUNCE_MS, DEMO_OPENAI_KEY, running
 
 _ENDED_BY_SIGNAL = 128
 
@@ -52,8 +52,8 @@ def run_once(port: int | None, console: Console) -> None:
     total_s = time.monotonic() - begun
     console.print(
         Text(
-            "Every reply waits 800 ms for further messages of the contact (DEBOUNCE_MS). "
-            f"Started in {started_s:.1f} s, done in {total_s:.1f} s."
+            f"The first {DEBOUNCE_MS} ms of each reply are the wait for further messages of the "
+            f"contact (DEBOUNCE_MS). Started in {started_s:.1f} s, done in {total_s:.1f} s."
         )
     )
 
@@ -64,7 +64,7 @@ def run_chat(port: int | None, folder: Path, console: Console) -> None:
     Raises:
         DemoError: something does not start or does not answer.
     """
-    real_model = bool(os.environ.get("OPENAI_API_KEY"))
+    real_model = os.environ.get("OPENAI_API_KEY", "") not in ("", DEMO_OPENAI_KEY)
     console.print(Text("Iniciando la demostración…", style="dim"))
     with (
         _ended_by_signals(),

@@ -29,6 +29,10 @@ from service.store.database import Database
 from service.store.migrations_state import MigrationState
 
 _ROOT = Path(__file__).resolve().parents[2]
+DEMO_OPENAI_KEY = "sk-demo"
+"""Opens nothing but the emulator; who sources `env` has it in the environment."""
+DEBOUNCE_MS: int = Settings.model_fields["debounce_ms"].default
+
 _MODEL_VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_DEFAULT_MODEL")
 _NO_PROXY = "127.0.0.1,localhost"
 
@@ -105,7 +109,7 @@ def running(
             "WORKER_THREADS": "16",
             "WORKER_DRAIN_S": "2",
         }
-        model = {"OPENAI_API_KEY": "sk-demo", "OPENAI_BASE_URL": addresses["openai"]}
+        model = {"OPENAI_API_KEY": DEMO_OPENAI_KEY, "OPENAI_BASE_URL": addresses["openai"]}
         if real_model:
             model = {name: os.environ[name] for name in _MODEL_VARIABLES if name in os.environ}
         # A key of the person's own is not written into a file.

@@ -96,7 +96,7 @@ class _Adapter(HTTPAdapter):
 
     def build_connection_pool_key_attributes(
         self, request: PreparedRequest, verify: bool | str, cert: Any = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    ) -> Any:
         host, _ = super().build_connection_pool_key_attributes(request, True, None)
         return host, {"ssl_context": tls_context(), "cert_reqs": "CERT_REQUIRED"}
 

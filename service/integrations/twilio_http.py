@@ -13,7 +13,7 @@ from typing import Any
 
 from requests import Response
 from requests.exceptions import RequestException, Timeout
-from twilio.http.response import Response as TwilioResponse  # type: ignore[import-untyped] # no stubs
+from twilio.http.response import Response as TwilioResponse
 
 from service.conversation.ports import PermanentError, TransientError, UncertainError, VendorError
 from service.integrations.error_answers import plain, retry_after_s

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
-from twilio.rest import Client  # type: ignore[import-untyped] # no stubs
+from twilio.rest import Client
 
 from service.conversation.bot import Bot
 from service.conversation.ports import (

@@ -7,6 +7,7 @@ in the order of acceptance. One replayer a host (a file lock) empties it in that
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import threading
 import time
@@ -25,6 +26,8 @@ _log = structlog.get_logger(__name__)
 
 _SUFFIX = ".msg"
 _TEMPORARY = ".tmp-"
+_EMPTY, _MARKED = 0, 1
+"""The byte that all processes of the host share; written under the order's lock."""
 _CORRUPT = ".corrupt"
 _STALE_TEMPORARY_S = 3600
 _SIZE_AGE_S = 1.0
@@ -43,11 +46,13 @@ class Spool:
         self._lock = threading.Lock()
         self._size = (0, 0.0)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._waiting = _shared_byte(folder / ".waiting")
+        if self._names():
+            self._waiting[0] = _MARKED
 
     def __bool__(self) -> bool:
-        """Whether a message lies in it."""
-        with os.scandir(self._folder) as entries:
-            return any(entry.name.endswith(_SUFFIX) for entry in entries)
+        """Whether a message may lie in it. No system call: it is on the way of every message."""
+        return self._waiting[0] != _EMPTY
 
     def put(self, inbound: Inbound) -> None:
         """Keep the message for good, after every message that was kept before. Raises SpoolFullError."""
@@ -64,6 +69,7 @@ class Spool:
             with self._lock, self._order_lock() as last:
                 self._check_size(len(body))
                 name = f"{max(time.time_ns(), last + 1):020d}"
+                self._waiting[0] = _MARKED
                 self._write(name, body)
                 self._remember(name)
         except OSError as error:
@@ -115,7 +121,7 @@ class Spool:
             self._remove_stale()
             handed = 0
             # Messages arrive while this runs: look again until none is left.
-            while names := self._names():
+            while names := self._names_or_done():
                 for name in names:
                     path = self._folder / name
                     try:
@@ -128,6 +134,16 @@ class Spool:
                     path.unlink()
                     handed += 1
             return handed
+
+    def _names_or_done(self) -> list[str]:
+        """The messages that wait; when there is none, the mark is taken away."""
+        names = self._names()
+        if not names:
+            with self._order_lock():
+                names = self._names()
+                if not names:
+                    self._waiting[0] = _EMPTY
+        return names
 
     def _names(self) -> list[str]:
         with os.scandir(self._folder) as entries:
@@ -182,6 +198,14 @@ class Spool:
             with suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > _STALE_TEMPORARY_S:
                     path.unlink()
+
+
+def _shared_byte(path: Path) -> mmap.mmap:
+    with open(path, "a+b") as file:
+        if file.tell() == 0:
+            file.write(bytes([_EMPTY]))
+            file.flush()
+        return mmap.mmap(file.fileno(), 1)
 
 
 def _inbound(body: bytes) -> Inbound:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped] # no types
+from gunicorn.app.base import BaseApplication
 
 from service.settings import Settings
 

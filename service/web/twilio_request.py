@@ -12,9 +12,10 @@ import hmac
 from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha1
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import falcon
+from falcon.uri import parse_query_string
 
 MAX_BODY_BYTES = 1024 * 1024
 _MAX_FIELDS = 500
@@ -36,18 +37,25 @@ class TooLargeError(ValueError):
 class TwilioRequest:
     """One request of Twilio's, before anybody knows whether it is genuine."""
 
-    __slots__ = ("_algorithm", "_pairs", "_signature", "_url", "fields")
+    __slots__ = ("_algorithm", "_form", "_signature", "_url", "fields")
 
     def __init__(
-        self, url: str, pairs: list[tuple[str, str]], signature: str, algorithm: str
+        self, url: str, form: Mapping[str, str | list[str]], signature: str, algorithm: str
     ) -> None:
         self._url = url
-        self._pairs = pairs
+        self._form = form
         self._signature = signature
         self._algorithm = algorithm
-        self.fields: Mapping[str, str] = {
-            name.replace("\0", ""): value.replace("\0", "") for name, value in pairs
+        # A field that comes more than once counts with its last value.
+        fields = {
+            name: value if isinstance(value, str) else value[-1] for name, value in form.items()
         }
+        if any("\0" in name or "\0" in value for name, value in fields.items()):
+            # PostgreSQL keeps no NUL in a text.
+            fields = {
+                name.replace("\0", ""): value.replace("\0", "") for name, value in fields.items()
+            }
+        self.fields: Mapping[str, str] = fields
 
     @classmethod
     def read(cls, request: falcon.Request, public_base_url: str) -> TwilioRequest:
@@ -56,24 +64,21 @@ class TwilioRequest:
             raise WrongTypeError(f"the body must be {_FORM}")
         if (request.content_length or 0) > MAX_BODY_BYTES:
             raise TooLargeError("the form is larger than 1 MB")
-        try:
-            body = request.bounded_stream.read(MAX_BODY_BYTES + 1)
-            pairs = parse_qsl(
-                body.decode(),
-                keep_blank_values=True,
-                errors="replace",
-                max_num_fields=_MAX_FIELDS,
-            )
-        except ValueError as error:
-            raise FormError(
-                "the form cannot be read: it must be UTF-8, with ≤ 500 fields"
-            ) from error
+        body = request.bounded_stream.read(MAX_BODY_BYTES + 1)
         if len(body) > MAX_BODY_BYTES:
             raise TooLargeError("the form is larger than 1 MB")
+        try:
+            text = body.decode()
+        except UnicodeDecodeError as error:
+            raise FormError("the form cannot be read: it must be UTF-8") from error
+        if text.count("&") >= _MAX_FIELDS:
+            raise FormError(f"the form has more than {_MAX_FIELDS} fields")
+        # Falcon's parser is compiled: a tenth of the time of urllib's.
+        form = parse_query_string(text, keep_blank=True, csv=False)
         settings = request.get_header("X-Twilio-Webhooks-Signature-Settings") or ""
         return cls(
             public_base_url + _raw_path(request),
-            pairs,
+            form,
             request.get_header("X-Twilio-Signature") or "",
             settings,
         )
@@ -84,23 +89,30 @@ class TwilioRequest:
             return "the header X-Twilio-Signature is missing"
         if _algorithm(self._algorithm) != "HMAC_SHA1":
             return "the signature names an algorithm that this bot does not use"
-        expected = signature(self._url, self._pairs, auth_token)
+        expected = signature(self._url, self._form, auth_token)
         given = self._signature.encode("utf-8", "replace")
         if hmac.compare_digest(expected, given):
             return None
         # Twilio is not consistent about the scheme's own port: its library takes both.
         for url in _with_other_port(self._url):
-            if hmac.compare_digest(signature(url, self._pairs, auth_token), given):
+            if hmac.compare_digest(signature(url, self._form, auth_token), given):
                 return None
         return "the signature does not match: check the auth token and PUBLIC_BASE_URL"
 
 
-def signature(url: str, pairs: list[tuple[str, str]], auth_token: str) -> bytes:
+def signature(url: str, form: Mapping[str, str | list[str]], auth_token: str) -> bytes:
     """The signature of a form, as the header carries it."""
-    # Twilio's own library takes each name's distinct values once, sorted.
-    text = url + "".join(name + value for name, value in sorted(set(pairs)))
-    digest = hmac.digest(auth_token.encode(), text.encode("utf-8", "surrogatepass"), sha1)
-    return b64encode(digest)
+    text = url
+    for name in sorted(form):
+        value = form[name]
+        if isinstance(value, str):
+            text += name + value
+        else:
+            # Twilio's own library takes the distinct values of a name once each, sorted.
+            text += "".join(name + each for each in sorted(set(value)))
+    # hmac.new keeps the interpreter's lock for texts this short; hmac.digest always lets go of it,
+    # which costs a change of threads under load.
+    return b64encode(hmac.new(auth_token.encode(), text.encode("utf-8", "replace"), sha1).digest())
 
 
 def _with_other_port(url: str) -> list[str]:

@@ -60,8 +60,7 @@ class WebhookResource:
         response.status = status
         response.content_type = "text/xml; charset=utf-8"
         response.data = _EMPTY_TWIML
-        self._metrics.accepted.labels(result).inc()
-        self._metrics.observe("accept", perf_counter() - started)
+        self._metrics.message_taken(result, perf_counter() - started)
 
     def _take(self, request: falcon.Request) -> tuple[str, str]:
         """What became of the message, and the HTTP status that says so."""

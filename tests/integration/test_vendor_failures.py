@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from service.conversation.converse import Converser
 from service.conversation.event import Event, encode
 from service.conversation.mailbox import Inbound
 from service.demo.emulators.brains import ScriptedBrain
@@ -221,15 +222,14 @@ def test_a_get_that_fails_once_is_repeated(stack: Stack) -> None:
     assert "No encontrado" in output
 
 
-def test_a_fault_of_the_service_itself_ends_the_turn_visibly(stack: Stack) -> None:
-    stack.container.directory.find(NUMBER)
-    stack.openai.brain = ScriptedBrain([text("a")] * 9)
-
+def test_a_fault_of_the_service_itself_ends_the_turn_visibly(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> None:
         raise KeyError("planted")
 
-    with stack.worker() as worker:
-        worker._runner._converser.reply = broken
+    monkeypatch.setattr(Converser, "reply", broken)
+    with stack.worker():
         stack.send("hola")
         stack.wait_for_turns(1)
     turn = stack.turns()[0]

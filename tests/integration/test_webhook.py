@@ -13,6 +13,8 @@ from twilio.request_validator import RequestValidator
 
 from service.app import create_app
 from service.container import Container
+from service.conversation.turn import Part, Step
+from service.demo.emulators.faults import Fault
 from service.demo.emulators.phone import inbound_form
 from service.web.background import start_background
 from tests.integration.conftest import MakeStack
@@ -160,8 +162,6 @@ def test_a_callback_tells_the_sid_of_an_uncertain_send(door: Door) -> None:
     mailbox, journal = stack.container.mailbox, stack.container.journal
     turn = journal.open(mailbox.claim(1)[0][0]).turn
     assert turn is not None
-    from service.conversation.turn import Part, Step
-
     part = Part("pt_known", "reply", 0, f"whatsapp:{CONTACT}", "eco: hola")
     said = Step("reply", {"text": part.body, "reason": "answered", "opted_out": None})
     journal.save(turn, steps=[said], new_parts=[part], intend=part)
@@ -334,16 +334,10 @@ def test_logs_hold_no_text_no_secret_and_no_number(
     secret_words = "mi clave es 12345 y vivo en la calle Larga"
     door.post(door.form(secret_words))
     door.post(door.form(secret_words), token="wrong")
-    door.stack.openai.fail(_fault(), times=1)
+    door.stack.openai.fail(Fault.status(500), times=1)
     with door.stack.worker():
         door.stack.wait_for_turns(1)
     out = "".join(capfd.readouterr())
     assert "turn_ended" in out
     for forbidden in ("Larga", AUTH_TOKEN, "sk-test", CONTACT, NUMBER):
         assert forbidden not in out
-
-
-def _fault() -> object:
-    from service.demo.emulators.faults import Fault
-
-    return Fault.status(500)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import requests
-from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]  # no stubs
+from twilio.request_validator import RequestValidator
 
 from service.demo.emulators.faults import Fault
 from service.demo.emulators.phone import InboundDelivery, OverrideError, Overrides

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import requests
-from twilio.base.exceptions import TwilioRestException  # type: ignore[import-untyped]  # no stubs
-from twilio.http.http_client import TwilioHttpClient  # type: ignore[import-untyped]  # no stubs
-from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]  # no stubs
-from twilio.rest import Client  # type: ignore[import-untyped]  # no stubs
-from twilio.rest.messaging.v2.channels_sender import ChannelsSenderList  # type: ignore[import-untyped]  # no stubs
+from twilio.base.exceptions import TwilioRestException
+from twilio.http.http_client import TwilioHttpClient
+from twilio.request_validator import RequestValidator
+from twilio.rest import Client
+from twilio.rest.messaging.v2.channels_sender import ChannelsSenderList
 
 from service.demo.emulators.faults import Fault
 from service.demo.emulators.server import Emulator

@@ -93,3 +93,9 @@ def test_one_process_replays_at_a_time(tmp_path: Path) -> None:
 
 def assert_nothing(other: Spool) -> None:
     assert other.replay(lambda _: None) == 0
+
+
+def test_what_another_process_left_is_seen_at_the_start(tmp_path: Path) -> None:
+    Spool(tmp_path, 10**6).put(inbound("a"))
+    (tmp_path / ".waiting").write_bytes(b"\0")
+    assert Spool(tmp_path, 10**6)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlencode, urlsplit
 
-from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]  # no stubs
+from twilio.request_validator import RequestValidator
 
 USER_AGENT = "TwilioProxy/1.1"
 
