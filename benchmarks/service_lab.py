@@ -103,9 +103,7 @@ class Lab:
     def emulators(self, model_delay_s: float = 0) -> Iterator[Mapping[str, str]]:
         """The vendors in a process of their own; their addresses go into the variables."""
         ports = {name: free_port() for name in ("openai", "twilio", "horizon")}
-        arguments = [
-            part for name, port in ports.items() for part in (f"--{name}-port", str(port))
-        ]
+        arguments = [part for name, port in ports.items() for part in (f"--{name}-port", str(port))]
         command = python(
             "-m", "service.demo.emulators", *arguments, "--model-delay", str(model_delay_s),
             "--account", f"{ACCOUNT_SID}:{AUTH_TOKEN}",

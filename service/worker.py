@@ -89,7 +89,7 @@ class Worker:
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Claim nothing more. Safe to call from a signal handler."""
+        """Claim nothing more, and end `run` once the turns are done or handed back."""
         self._stopping.set()
         self._wake.set()
 
@@ -232,10 +232,20 @@ class Worker:
 
 
 def run_worker(container: Container, release: str = "") -> None:
-    """Run until SIGTERM or SIGINT. Turns that still wait for a vendor then do not hold the process."""
+    """Run until SIGTERM or SIGINT. Turns that still wait for a vendor then do not hold the process.
+
+    The signals are blocked in every thread and taken by one that waits for nothing else: a handler
+    would run in the middle of the claiming loop, which holds locks that stopping needs.
+    """
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     worker = Worker(container, release)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())
+
+    def wait_for_signal() -> None:
+        signal.sigwait(signals)
+        worker.stop()
+
+    threading.Thread(target=wait_for_signal, name="signals", daemon=True).start()
     worker.run()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -50,7 +50,7 @@ def send_test(
         form, token = _form(container, number, sender.removeprefix("whatsapp:"), text)
     status, ms = _post(form, token, public_base_url, (url or public_base_url).rstrip("/"))
     if as_json:
-        print_json({"status": status, "ms": round(ms, 1), "message_sid": dict(form)["MessageSid"]})
+        print_json({"status": status, "ms": round(ms, 1), "message_sid": form["MessageSid"]})
     else:
         print_line(f"HTTP {status} in {ms:.0f} ms")
     if status != 200:
@@ -64,9 +64,7 @@ _MEANINGS = {
 }
 
 
-def _form(
-    container: Container, number: str, sender: str, text: str
-) -> tuple[list[tuple[str, str]], str]:
+def _form(container: Container, number: str, sender: str, text: str) -> tuple[dict[str, str], str]:
     bot = container.directory.find(number)
     if bot is None:
         raise CommandError(f"No bot has the number {number}: `horizonctl bots list` shows all.")
@@ -75,26 +73,26 @@ def _form(
         raise CommandError(f"{bot.id} has no Twilio auth token, and TWILIO_AUTH_TOKEN is not set.")
     account = bot.twilio_account_sid or container.settings.twilio_account_sid or "AC" + "0" * 32
     sid = "SM" + secrets.token_hex(16)
-    return [
-        ("SmsMessageSid", sid),
-        ("NumMedia", "0"),
-        ("ProfileName", "horizonctl"),
-        ("MessageType", "text"),
-        ("SmsSid", sid),
-        ("WaId", sender.lstrip("+")),
-        ("SmsStatus", "received"),
-        ("Body", text),
-        ("To", f"whatsapp:{number}"),
-        ("NumSegments", "1"),
-        ("MessageSid", sid),
-        ("AccountSid", account),
-        ("From", f"whatsapp:{sender}"),
-        ("ApiVersion", "2010-04-01"),
-    ], token
+    return {
+        "SmsMessageSid": sid,
+        "NumMedia": "0",
+        "ProfileName": "horizonctl",
+        "MessageType": "text",
+        "SmsSid": sid,
+        "WaId": sender.lstrip("+"),
+        "SmsStatus": "received",
+        "Body": text,
+        "To": f"whatsapp:{number}",
+        "NumSegments": "1",
+        "MessageSid": sid,
+        "AccountSid": account,
+        "From": f"whatsapp:{sender}",
+        "ApiVersion": "2010-04-01",
+    }, token
 
 
 def _post(
-    form: list[tuple[str, str]], token: str, public_base_url: str, connect_to: str
+    form: dict[str, str], token: str, public_base_url: str, connect_to: str
 ) -> tuple[int, float]:
     """The status, and the milliseconds until it."""
     import requests

@@ -23,6 +23,7 @@ from service.store.redis_client import RedisDownError, RedisStore
 from service.store.secrets import Cipher, UnreadableSecretError
 
 _LISTEN_S = 1.0
+_HEARD_S = 5.0
 # Whoever calls the webhook chooses these before any signature is checked.
 _NUMBER = re.compile(r"\+[0-9]{5,17}")
 _SERVICE = re.compile(r"[A-Za-z0-9]{1,40}")
@@ -68,7 +69,7 @@ class BotDirectory:
             TooManyLookupsError: unknown numbers are looked up too often.
         """
         copy = self._by_number.get(number)
-        if copy is not None and monotonic() < copy.fresh_until:
+        if copy is not None and self._copies.is_fresh(copy):
             return copy.bot
         if not _NUMBER.fullmatch(number):
             return None
@@ -76,11 +77,12 @@ class BotDirectory:
             messaging_service_sid = None
         if self._redis.suspect:
             return copy.bot if copy else self._find_without_redis(number, messaging_service_sid)
+        asked_after = self._copies.changes_heard
         try:
             cached = self._cache.look(number, messaging_service_sid)
         except RedisDownError:
             return copy.bot if copy else self._find_without_redis(number, messaging_service_sid)
-        return self._find_with_redis(number, messaging_service_sid, copy, cached)
+        return self._find_with_redis(number, messaging_service_sid, copy, cached, asked_after)
 
     def by_id(self, bot_id: str, number: str | None = None) -> Bot | None:
         """The bot with this id; None when it is deleted or never was.
@@ -91,10 +93,11 @@ class BotDirectory:
             DirectoryUnavailableError: a source failed and no copy is known.
         """
         copy = self._by_id.get(bot_id)
-        if copy is not None and monotonic() < copy.fresh_until:
+        if copy is not None and self._copies.is_fresh(copy):
             return copy.bot
         if copy is not None and self._redis.suspect:
             return copy.bot
+        asked_after = self._copies.changes_heard
         if not self._redis.suspect:
             try:
                 number = self._cache.number_of(bot_id) or number
@@ -105,7 +108,7 @@ class BotDirectory:
                 raw = None
             record = None if raw is None else parse(raw)
             if raw is not None and record is not None and record["id"] == bot_id:
-                return self._keep(record, raw).bot
+                return self._keep(record, raw, asked_after=asked_after).bot
         try:
             loaded = self.load(bot_id, number)
         except DirectoryUnavailableError:
@@ -219,12 +222,21 @@ class BotDirectory:
             # Whatever was announced before now was missed.
             self._copies.expire_all()
             self.warm()
+            pinged_at = 0.0
             while not stop_event.is_set():
                 self._catch_up()
+                if monotonic() - pinged_at > _LISTEN_S:
+                    subscription.ping()
+                    pinged_at = monotonic()
                 message = subscription.get_message(
                     ignore_subscribe_messages=True, timeout=_LISTEN_S
                 )
-                if message is not None:
+                if message is None:
+                    continue
+                if message["type"] == "pong":
+                    # Everything that was announced before this answer has been heard.
+                    self._copies.heard_until = pinged_at + _HEARD_S
+                else:
                     self._copies.expire(message["data"].decode())
 
     def _catch_up(self) -> None:
@@ -237,11 +249,16 @@ class BotDirectory:
                 log.warning("bot_not_published", bot_id=bot_id, reason=str(error))
 
     def _find_with_redis(
-        self, number: str, service: str | None, copy: Copy | None, cached: Cached
+        self,
+        number: str,
+        service: str | None,
+        copy: Copy | None,
+        cached: Cached,
+        asked_after: int,
     ) -> Bot | None:
         record = None if cached.raw is None else parse(cached.raw)
         if cached.raw is not None and record is not None:
-            return self._keep(record, cached.raw).bot
+            return self._keep(record, cached.raw, asked_after=asked_after).bot
         if cached.is_unknown:
             self._copies.drop(number)
             return None
@@ -274,9 +291,11 @@ class BotDirectory:
             raise DirectoryUnavailableError(str(error)) from error
         return None if record is None else self._keep(record, dump(record), from_source=True).bot
 
-    def _keep(self, record: Record, raw: bytes, *, from_source: bool = False) -> Copy:
+    def _keep(
+        self, record: Record, raw: bytes, *, from_source: bool = False, asked_after: int = -1
+    ) -> Copy:
         try:
-            return self._copies.keep(record, raw, from_source=from_source)
+            return self._copies.keep(record, raw, from_source=from_source, asked_after=asked_after)
         except UnreadableSecretError as error:
             raise DirectoryUnavailableError(f"bot {record['id']}: {error}") from None
 

@@ -504,3 +504,45 @@ def test_an_unreadable_secret_is_unavailable_and_does_not_show(sqlite_world: Wor
 
     assert "SECRET_KEY" in str(raised.value)
     assert "hidden" not in str(raised.value)
+
+
+def test_while_changes_are_heard_a_known_bot_is_not_asked_for_again(sqlite_world: World) -> None:
+    sqlite_world.add()
+    hearing = sqlite_world.directory(ttl_s=0)
+    stop = threading.Event()
+    thread = threading.Thread(target=hearing.listen_forever, args=(stop,))
+    thread.start()
+    try:
+        wait_for(lambda: hearing._copies.heard_until > 0)
+        hearing.find(NUMBER)
+        hearing.find(NUMBER)
+        before = sqlite_world.redis.client.info("commandstats")["cmdstat_get"]["calls"]
+        for _ in range(50):
+            assert hearing.find(NUMBER) is not None
+        after = sqlite_world.redis.client.info("commandstats")["cmdstat_get"]["calls"]
+        assert after == before
+        sqlite_world.change(name="Otro", revision=2)
+        sqlite_world.directory().refresh("bot_1")
+        wait_for(lambda: (bot := hearing.find(NUMBER)) is not None and bot.name == "Otro")
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_copies_are_asked_for_again_when_redis_answers_no_ping(
+    sqlite_world: World, redis_server: RealRedis
+) -> None:
+    sqlite_world.add()
+    hearing = sqlite_world.directory(ttl_s=0)
+    stop = threading.Event()
+    thread = threading.Thread(target=hearing.listen_forever, args=(stop,))
+    thread.start()
+    try:
+        wait_for(lambda: hearing._copies.heard_until > 0)
+        hearing.find(NUMBER)
+        redis_server.pause()
+        wait_for(lambda: not hearing._copies.is_fresh(hearing._copies.by_number[NUMBER]))
+    finally:
+        redis_server.resume()
+        stop.set()
+        thread.join()
