@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 import orjson
 import redis
@@ -24,6 +25,7 @@ from service.container import Container
 from service.conversation.clock import utc_now
 from service.conversation.mailbox import Claim
 from service.conversation.outage import OutageError
+from service.replay import replay_forever
 from service.store import keys
 
 _log = structlog.get_logger(__name__)
@@ -87,6 +89,7 @@ class Worker:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self.failed = False
 
     def stop(self) -> None:
         """Claim nothing more, and end `run` once the turns are done or handed back."""
@@ -96,11 +99,16 @@ class Worker:
     def run(self) -> None:
         threading.stack_size(_THREAD_STACK_BYTES)
         pool = ThreadPoolExecutor(self._threads + self._reserve, "turn")
-        for task in (self._listen, self._renew, self._beat, self._sweep):
-            threading.Thread(target=task, name=task.__name__, daemon=True).start()
-        threading.Thread(
-            target=self._container.directory.listen_forever, args=(self._stopping,), daemon=True
-        ).start()
+        container = self._container
+        for task in (
+            self._listen,
+            self._renew,
+            self._beat,
+            self._sweep,
+            partial(container.directory.listen_forever, self._stopping),
+            partial(replay_forever, container.spool, container.mailbox, self._stopping),
+        ):
+            threading.Thread(target=self._guard, args=(task,), daemon=True).start()
         _log.info("worker_started", worker=self.id, threads=self._threads)
         while not self._stopping.is_set():
             self._wake.clear()
@@ -109,9 +117,24 @@ class Worker:
             except OutageError as error:
                 _log.warning("claim_failed", reason=str(error))
                 pause_s = _OUTAGE_PAUSE_S
+            except Exception:
+                self._fail("claim")
+                break
             if pause_s > 0:
                 self._wake.wait(pause_s)
         self._drain(pool)
+
+    def _guard(self, task: Callable[[], None]) -> None:
+        """A worker with a dead thread is worse than none: it ends, and its supervisor starts anew."""
+        try:
+            task()
+        except Exception:
+            self._fail(getattr(task, "__name__", "task"))
+
+    def _fail(self, task: str) -> None:
+        _log.exception("worker_failed", task=task)
+        self.failed = True
+        self.stop()
 
     def _claim(self, pool: ThreadPoolExecutor) -> float:
         """Claim what there is room for; seconds until it is worth asking again."""
@@ -249,4 +272,4 @@ def run_worker(container: Container, release: str = "") -> None:
     worker.run()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(1 if worker.failed else 0)

@@ -16,6 +16,7 @@ from service.conversation.journal import Journal
 from service.conversation.observer import Observer, Stopwatch
 from service.conversation.policy import TurnLimits
 from service.conversation.ports import Item, Model, ModelAnswer, ModelRequest, ToolCall
+from service.conversation.storable import storable
 from service.conversation.tools import ToolRunner
 from service.conversation.turn import Step, Text, Turn
 
@@ -98,8 +99,8 @@ def _step(answer: ModelAnswer, with_calls: bool) -> Step:
     calls = answer.calls if with_calls and answer.incomplete_reason is None else ()
     data: dict[str, Any] = {
         "items": [dict(item) for item in answer.items] if calls else [],
-        "text": answer.text,
-        "refusal": answer.refusal,
+        "text": storable(answer.text),
+        "refusal": storable(answer.refusal or ""),
         "incomplete": answer.incomplete_reason,
         "calls": [[call.call_id, call.name, call.arguments] for call in calls],
     }
@@ -137,7 +138,7 @@ def _reply_of(step: Step, bot: Bot) -> Reply:
         return Reply(bot.texts.no_answer, "incomplete")
     if text:
         return Reply(text, "answered")
-    refusal = (step.data["refusal"] or "").strip()
+    refusal = step.data["refusal"].strip()
     if refusal:
         return Reply(refusal, "refusal")
     return Reply(bot.texts.no_answer, "empty")

@@ -44,8 +44,9 @@ class UndeliverableError(Exception):
 class NotYetError(Exception):
     """The part cannot be sent now; `counts` tells whether that was a failed try."""
 
-    def __init__(self, reason: str, delay_s: float, counts: bool) -> None:
+    def __init__(self, code: str, reason: str, delay_s: float, counts: bool) -> None:
         super().__init__(reason)
+        self.code = code
         self.delay_s = delay_s
         self.counts = counts
 
@@ -92,14 +93,16 @@ class Delivery:
         except TransientError as error:
             part.intent_at = None
             self._journal.save(turn, changed=part)
-            raise NotYetError(str(error), error.retry_after_s or 0, counts=True) from error
+            raise NotYetError(
+                error.code, str(error), error.retry_after_s or 0, counts=True
+            ) from error
         except PermanentError as error:
             part.intent_at, part.error_code = None, error.code
             self._journal.save(turn, changed=part)
             raise UndeliverableError(error.code, error.message) from error
         except UncertainError as error:
             _log.warning("send_uncertain", turn_id=turn.id, part_id=part.id, code=error.code)
-            raise NotYetError(str(error), self._grace_s, counts=True) from error
+            raise NotYetError(error.code, str(error), self._grace_s, counts=True) from error
 
     def _was_sent(self, turn: Turn, bot: Bot, part: Part, intent_at: datetime) -> bool:
         """Find out what became of an intent without a SID, once its grace time is over."""
@@ -107,7 +110,7 @@ class Delivery:
         if part.callback_sid is None:
             wait_s = self._grace_s - (utc_now() - intent_at).total_seconds()
             if wait_s > 0:
-                raise NotYetError("an uncertain send is in its grace time", wait_s, counts=False)
+                raise NotYetError("grace", "an uncertain send waits", wait_s, counts=False)
         part.sid = part.callback_sid or self._look_up(bot, part, intent_at)
         if part.sid is None:
             self._pause()
@@ -123,7 +126,7 @@ class Delivery:
         try:
             listed = self._messenger.find_sent(bot, part.address, since)
         except VendorError as error:
-            raise NotYetError(str(error), 0, counts=True) from error
+            raise NotYetError(error.code, str(error), 0, counts=True) from error
         same = [sent.sid for sent in listed if sent.body.strip() == part.body.strip()]
         used = self._journal.used_sids(bot.id, same)
         return next((sid for sid in same if sid not in used), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from secrets import token_hex
 from time import monotonic
 from typing import Any, Protocol
@@ -42,6 +43,17 @@ class Bots(Protocol):
 
     def reload_if_stale(self, bot: Bot, sql_revision: int | None) -> Bot | None:
         """The bot as its source has it, None when it was deleted. Raises OutageError."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Setback:
+    """Why a turn cannot go on now. `error` may quote a vendor, so only `code` is logged."""
+
+    code: str
+    error: str
+    at_least_s: float
+    counts: bool = True
+    sending: bool = False
 
 
 class TurnRunner:
@@ -125,13 +137,11 @@ class TurnRunner:
                 before = self._context(claim, turn)
                 outcome = self._answer(turn, bot, before, watch)
         except NotYetError as error:
-            ended = self._try_later(
-                claim, turn, bot, str(error), error.delay_s, error.counts, watch, sending=True
-            )
+            setback = _Setback(error.code, str(error), error.delay_s, error.counts, sending=True)
+            ended = self._try_later(claim, turn, bot, setback, watch)
         except TransientError as error:
-            ended = self._try_later(
-                claim, turn, bot, str(error), error.retry_after_s or 0, True, watch
-            )
+            setback = _Setback(error.code, str(error), error.retry_after_s or 0)
+            ended = self._try_later(claim, turn, bot, setback, watch)
         except UndeliverableError as error:
             ended = self._die(turn, None, error.code, str(error), watch)
         except PermanentError as error:
@@ -140,8 +150,8 @@ class TurnRunner:
             raise
         except Exception as error:
             _log.exception("turn_failed")
-            reason = f"internal: {type(error).__name__}"
-            ended = self._try_later(claim, turn, bot, reason, 0, True, watch)
+            setback = _Setback("internal", f"internal: {type(error).__name__}", 0)
+            ended = self._try_later(claim, turn, bot, setback, watch)
         else:
             ended = outcome
         if ended is None:
@@ -204,27 +214,20 @@ class TurnRunner:
         return outcome
 
     def _try_later(
-        self,
-        claim: Claim,
-        turn: Turn,
-        bot: Bot | None,
-        error: str,
-        at_least_s: float,
-        counts: bool,
-        watch: Stopwatch,
-        sending: bool = False,
+        self, claim: Claim, turn: Turn, bot: Bot | None, setback: _Setback, watch: Stopwatch
     ) -> Outcome | None:
         """Hand the conversation back for another try; when there is none left, the turn dies."""
-        delay_s: float | None = at_least_s
-        if counts:
-            first_failure_at = self._journal.record_failure(turn, error)
+        delay_s: float | None = setback.at_least_s
+        if setback.counts:
+            first_failure_at = self._journal.record_failure(turn, setback.error)
             delay_s = retry_delay_s(
-                self._limits, turn.tries, first_failure_at, utc_now(), at_least_s
+                self._limits, turn.tries, first_failure_at, utc_now(), setback.at_least_s
             )
         if delay_s is None:
-            return self._die(turn, None if sending else bot, "tries", error, watch)
-        _log.info("turn_retried", error=error, tries=turn.tries, delay_s=round(delay_s, 2))
-        self._observer.turn_retried("send" if sending else "vendor")
+            # What could not be sent is not apologized for: the apology would go the same way.
+            return self._die(turn, None if setback.sending else bot, "tries", setback.error, watch)
+        _log.info("turn_retried", code=setback.code, tries=turn.tries, delay_s=round(delay_s, 2))
+        self._observer.turn_retried("send" if setback.sending else "vendor")
         self._release(claim, delay_s)
         return None
 
@@ -245,10 +248,10 @@ class TurnRunner:
             try:
                 last = self._delivery.deliver(turn, bot, "apology", watch)
             except (NotYetError, UndeliverableError) as error:
-                _log.warning("apology_not_sent", error=str(error))
+                _log.warning("apology_not_sent", code=error.code)
         outcome = Outcome("dead", cause.data["reason"], cause.data["error"], texts)
         self._journal.finish(turn, outcome, sent=last)
-        _log.error("turn_dead", reason=outcome.reason, error=outcome.error)
+        _log.error("turn_dead", reason=outcome.reason)
         return outcome
 
     def _end(
@@ -299,7 +302,7 @@ class TurnRunner:
         try:
             return self._crm.control_mode(bot, turn.contact.number) == "human"
         except VendorError as error:
-            _log.warning("control_status_unavailable", error=str(error))
+            _log.warning("control_status_unavailable", code=error.code)
             return bot.handoff.on_failure == "silent"
 
     def _show_typing(self, turn: Turn, bot: Bot) -> None:
@@ -307,7 +310,7 @@ class TurnRunner:
             try:
                 self._messenger.show_typing(bot, turn.events[-1].id)
             except VendorError as error:
-                _log.debug("typing_not_shown", error=str(error))
+                _log.debug("typing_not_shown", code=error.code)
 
         if not turn.resumed:
             self._in_background(show)
@@ -328,7 +331,7 @@ class TurnRunner:
             try:
                 self._crm.report(bot, turn.contact.number, "turn", report)
             except VendorError as error:
-                _log.warning("report_not_sent", turn_id=turn.id, error=str(error))
+                _log.warning("report_not_sent", turn_id=turn.id, code=error.code)
 
         self._in_background(send)
 

@@ -6,11 +6,10 @@ unknown it is repeated only if the action's `idempotency` is `key`, else the mod
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-
-import orjson
 
 from service.conversation.actions import ArgumentsError, fill, tools_of, validate_arguments
 from service.conversation.bot import Action, Bot
@@ -25,6 +24,7 @@ from service.conversation.ports import (
     UncertainError,
     VendorError,
 )
+from service.conversation.storable import storable
 from service.conversation.turn import Step, Turn
 
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
@@ -138,8 +138,11 @@ def _was_begun(turn: Turn, call: ToolCall) -> bool:
 
 
 def _answered(call: ToolCall, answer: ActionAnswer) -> ToolResult:
-    body = answer.body if isinstance(answer.body, str) else orjson.dumps(answer.body).decode()
-    body = body[:_MAX_OUTPUT_CHARS]
+    body = answer.body
+    if not isinstance(body, str):
+        # Not orjson, which refuses whole numbers beyond 64 bits and lone surrogates.
+        body = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    body = storable(body[:_MAX_OUTPUT_CHARS])
     if 200 <= answer.status < 300:
         output = body or "Done."
     elif answer.status < 500:
@@ -154,4 +157,4 @@ def _failed(call: ToolCall, reason: str) -> ToolResult:
 
 
 def _note(call: ToolCall, outcome: str) -> str:
-    return f"called {call.name[:64]} with {call.arguments}: {outcome}"[:_MAX_NOTE_CHARS]
+    return storable(f"called {call.name[:64]} with {call.arguments}: {outcome}"[:_MAX_NOTE_CHARS])

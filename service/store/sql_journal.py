@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from service.conversation.clock import utc_now
 from service.conversation.journal import FencedError
 from service.conversation.mailbox import Claim
 from service.conversation.ports import Usage
+from service.conversation.storable import storable
 from service.conversation.turn import Opening, Outcome, Part, Step, Text, Turn
 from service.store.database import Database
 from service.store.journal_opening import open_turn, part_of
@@ -36,8 +38,13 @@ class SqlJournal:
         self._database = database
 
     def open(self, claim: Claim) -> Opening:
-        with self._database.write() as connection:
-            return open_turn(connection, claim)
+        try:
+            with self._database.write() as connection:
+                return open_turn(connection, claim)
+        except IntegrityError:
+            # A worker whose lease had run out made the same rows a moment ago: now they are seen.
+            with self._database.write() as connection:
+                return open_turn(connection, claim)
 
     def save(
         self,
@@ -92,7 +99,7 @@ class SqlJournal:
                 .values(
                     tries=turn.tries + 1,
                     first_failure_at=first_failure_at,
-                    error=error[:_MAX_ERROR_CHARS],
+                    error=storable(error[:_MAX_ERROR_CHARS]),
                     progress=TurnRow.progress + 1,
                     updated_at=now,
                 )
@@ -103,7 +110,7 @@ class SqlJournal:
 
     def die(self, turn: Turn, reason: str, error: str, apology: Part | None) -> Step:
         now = utc_now()
-        step = Step("dying", {"reason": reason, "error": error[:_MAX_ERROR_CHARS]})
+        step = Step("dying", {"reason": reason, "error": storable(error[:_MAX_ERROR_CHARS])})
         with self._database.write() as connection:
             _prove(connection, turn, now)
             _progress(connection, turn, now)
@@ -128,7 +135,7 @@ class SqlJournal:
                 .values(
                     status=outcome.status,
                     reason=outcome.reason[:40],
-                    error=outcome.error[:_MAX_ERROR_CHARS] if outcome.error else None,
+                    error=storable(outcome.error[:_MAX_ERROR_CHARS]) if outcome.error else None,
                     finished_at=now,
                     updated_at=now,
                 )
