@@ -12,7 +12,7 @@ COMPILE := .venv/bin/python service/bootstrap.py uv pip compile --quiet --univer
 PINNED := ^(\#.*|-r .*|[A-Za-z0-9._-]+(\[[A-Za-z0-9,._-]+\])?==[0-9][^ ;*]*( ; .+)?)?$$
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock check-lock
+.PHONY: help setup demo test lint bench lock check-lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,12 @@ demo: setup ## Try the whole service on this machine, without accounts (ONCE=1: 
 
 test: setup ## Run the tests with a real Redis and PostgreSQL (ARGS= goes to pytest)
 	@HORIZON_REQUIRE_SERVERS=1 .venv/bin/python -m pytest $(ARGS)
+
+bench: setup ## Print the figures that the README quotes (some minutes; needs wrk)
+	@.venv/bin/python -m benchmarks.acknowledge
+	@.venv/bin/python -m benchmarks.turns
+	@.venv/bin/python -m benchmarks.in_flight
+	@.venv/bin/python -m benchmarks.bots
 
 lint: setup check-lock ## Check style, format, types and the lock
 	@.venv/bin/ruff check .

@@ -27,6 +27,7 @@ from service.conversation.mailbox import Claim
 from service.conversation.outage import OutageError
 from service.replay import replay_forever
 from service.store import keys
+from service.store.aliases import restore_aliases
 
 _log = structlog.get_logger(__name__)
 
@@ -226,9 +227,12 @@ class Worker:
             _log.warning("heartbeat_failed", reason=str(error))
 
     def _sweep(self) -> None:
-        """Take up open turns whose conversation Redis has forgotten."""
-        while not self._stopping.wait(_SWEEP_S):
+        """Make up for what Redis has forgotten: contacts' aliases, conversations of open turns."""
+        while True:
             try:
+                restored = restore_aliases(self._container.database, self._container.redis)
+                if restored:
+                    _log.info("aliases_restored", contacts=restored)
                 for conversation in self._container.journal.abandoned(
                     utc_now() - _ABANDONED_AFTER, limit=500
                 ):
@@ -236,6 +240,8 @@ class Worker:
                         _log.warning("turn_revived", conversation_id=conversation[0])
             except OutageError as error:
                 _log.warning("sweep_failed", reason=str(error))
+            if self._stopping.wait(_SWEEP_S):
+                return
 
     def _drain(self, pool: ThreadPoolExecutor) -> None:
         """Let the running turns end, then hand back the rest: their journals tell how to go on."""

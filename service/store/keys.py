@@ -13,6 +13,9 @@ BOTS_CHANGED = PREFIX + "bots-changed"
 BOTS_WARMED = PREFIX + "bots-warmed"
 """String: a process has just filled the bot cache from the database; kept 60 s."""
 
+ALIASES_RESTORED = PREFIX + "aliases-restored"
+"""String: the aliases of SQL's contacts are here."""
+
 SEEN_TTL_S = 48 * 3600
 NO_BOT_TTL_S = 30
 

@@ -6,6 +6,7 @@ import time
 
 from service.demo.emulators.brains import ScriptedBrain
 from service.demo.emulators.replies import calls, empty, incomplete, refusal, text
+from service.store.aliases import restore_aliases
 from tests.integration.conftest import MakeStack
 from tests.stack import LEAD_ACTIONS, Stack, wait_until
 
@@ -270,6 +271,19 @@ def test_a_contact_keeps_its_conversation_when_its_number_becomes_hidden(stack: 
     assert first.conversation_id == both.conversation_id == hidden.conversation_id
 
 
+def test_a_hidden_number_keeps_its_conversation_after_a_loss_of_redis(stack: Stack) -> None:
+    known = "whatsapp:CL.abc123"
+    with stack.worker():
+        first = stack.send("uno", ExternalUserId=known)
+        stack.wait_for_turns(1)
+        stack.wait_until_idle()
+    stack.container.redis.client.flushall()
+    assert restore_aliases(stack.container.database, stack.container.redis) == 1
+    assert restore_aliases(stack.container.database, stack.container.redis) == 0
+    hidden = stack.send("dos", from_=known, ExternalUserId=known)
+    assert hidden.conversation_id == first.conversation_id
+
+
 def test_a_number_that_passes_to_another_person_starts_another_conversation(stack: Stack) -> None:
     first = stack.send("uno", ExternalUserId="whatsapp:CL.one")
     second = stack.send("dos", ExternalUserId="whatsapp:CL.two")
@@ -294,3 +308,38 @@ def test_turns_are_reported_when_the_bot_asks_for_it(make_stack: MakeStack) -> N
         stack.send("hola")
         wait_until(lambda: stack.horizon.events, 5, "report")
     assert stack.horizon.events[0]["datos"]["status"] == "replied"
+
+
+def test_two_clients_bots_share_nothing_of_the_same_contact(make_stack: MakeStack) -> None:
+    stack = make_stack()
+    stack.horizon.tokens |= {"token-a": "client-a", "token-b": "client-b"}
+    stack.twilio.accounts |= {"AC" + "a" * 32: "auth-a", "AC" + "b" * 32: "auth-b"}
+    numbers = {"a": "+56911110001", "b": "+56911110002"}
+    for name, number in numbers.items():
+        stack.add_bot(
+            f"bot_{name}",
+            number,
+            instructions=f"Soy {name}",
+            horizon_actions=LEAD_ACTIONS,
+            horizon_api_token=f"token-{name}",
+            openai_api_key=f"sk-{name}",
+            twilio_account_sid="AC" + name * 32,
+            twilio_auth_token=f"auth-{name}",
+        )
+    create = calls([("create_lead", {"nombre": "Ana", "interes": "secreto de a"})])
+    stack.openai.brain = ScriptedBrain([create, text("listo")])
+    with stack.worker():
+        stack.send("secreto de a", bot_id="bot_a", number=numbers["a"])
+        stack.wait_for_turns(1)
+        stack.send("¿qué sabes de mí?", bot_id="bot_b", number=numbers["b"])
+        stack.wait_for_turns(2)
+    asked = [r for r in stack.openai.requests if r.path.endswith("/responses")]
+    assert [r.headers["authorization"] for r in asked] == ["Bearer sk-a"] * 2 + ["Bearer sk-b"]
+    assert "secreto" not in str(asked[2].body)
+    assert [lead["interes"] for lead in stack.horizon.leads] == ["secreto de a"]
+    assert {r.headers["authorization"] for r in stack.horizon.requests} == {"Bearer token-a"}
+    sent = [r for r in stack.twilio.requests if r.path.endswith("/Messages.json")]
+    assert [(r.path.split("/")[3][-1], r.body["From"]) for r in sent] == [
+        ("a", f"whatsapp:{numbers['a']}"),
+        ("b", f"whatsapp:{numbers['b']}"),
+    ]
