@@ -8,7 +8,9 @@ from functools import cached_property, partial
 
 from service.bots.checks import BotChecks
 from service.bots.service import BotService
+from service.conversation.answer import Answerer
 from service.conversation.converse import Converser
+from service.conversation.delivery import Delivery
 from service.conversation.policy import TurnLimits
 from service.conversation.runner import TurnRunner
 from service.conversation.tools import ToolRunner
@@ -126,19 +128,27 @@ class Container:
 
     def runner(self, in_background: Background) -> TurnRunner:
         """What runs the turns of a worker."""
-        converser = Converser(
-            self.journal,
-            self.model,
-            ToolRunner(self.journal, self.crm),
-            self.metrics,
-            self.limits,
+        delivery = Delivery(self.journal, self.messenger, self.limits.send_grace_s)
+        answerer = Answerer(
+            journal=self.journal,
+            converser=Converser(
+                self.journal,
+                self.model,
+                ToolRunner(self.journal, self.crm),
+                self.metrics,
+                self.limits,
+            ),
+            delivery=delivery,
+            messenger=self.messenger,
+            crm=self.crm,
+            in_background=in_background,
         )
         return TurnRunner(
             mailbox=self.mailbox,
             journal=self.journal,
             bots=self.directory,
-            converser=converser,
-            messenger=self.messenger,
+            answerer=answerer,
+            delivery=delivery,
             crm=self.crm,
             observer=self.metrics,
             limits=self.limits,

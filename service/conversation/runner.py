@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from secrets import token_hex
 from time import monotonic
 from typing import Any, Protocol
 
 import structlog
 
+from service.conversation.answer import Answerer, new_part
 from service.conversation.bot import Bot
 from service.conversation.clock import utc_now
 from service.conversation.context import (
@@ -18,15 +18,14 @@ from service.conversation.context import (
     newest,
     turn_texts,
 )
-from service.conversation.converse import Converser, Reply, tool_notes
+from service.conversation.converse import tool_notes
 from service.conversation.delivery import Delivery, NotYetError, UndeliverableError
 from service.conversation.journal import FencedError, Journal
 from service.conversation.mailbox import Claim, Mailbox
 from service.conversation.observer import Observer, Stopwatch
 from service.conversation.outage import OutageError
-from service.conversation.policy import Consent, TurnLimits, consent, retry_delay_s
-from service.conversation.ports import Crm, Messenger, PermanentError, TransientError, VendorError
-from service.conversation.reply import split_reply
+from service.conversation.policy import TurnLimits, retry_delay_s
+from service.conversation.ports import Crm, PermanentError, TransientError, VendorError
 from service.conversation.turn import Opening, Outcome, Part, Step, Text, Turn
 
 _log = structlog.get_logger(__name__)
@@ -65,8 +64,8 @@ class TurnRunner:
         mailbox: Mailbox,
         journal: Journal,
         bots: Bots,
-        converser: Converser,
-        messenger: Messenger,
+        answerer: Answerer,
+        delivery: Delivery,
         crm: Crm,
         observer: Observer,
         limits: TurnLimits,
@@ -76,9 +75,8 @@ class TurnRunner:
         self._mailbox = mailbox
         self._journal = journal
         self._bots = bots
-        self._converser = converser
-        self._delivery = Delivery(journal, messenger, limits.send_grace_s)
-        self._messenger = messenger
+        self._answerer = answerer
+        self._delivery = delivery
         self._crm = crm
         self._observer = observer
         self._limits = limits
@@ -135,7 +133,7 @@ class TurnRunner:
                 outcome = self._die(turn, bot, "crashes", "the turn crashed too often", watch)
             else:
                 before = self._context(claim, turn)
-                outcome = self._answer(turn, bot, before, watch)
+                outcome = self._answerer.answer(turn, bot, before, watch)
         except NotYetError as error:
             setback = _Setback(error.code, str(error), error.delay_s, error.counts, sending=True)
             ended = self._try_later(claim, turn, bot, setback, watch)
@@ -168,51 +166,6 @@ class TurnRunner:
         )
         self._report(turn, bot, ended)
 
-    def _answer(self, turn: Turn, bot: Bot, before: Sequence[Text], watch: Stopwatch) -> Outcome:
-        said = turn.step("reply")
-        if said is None:
-            wish = consent(turn.events, bot.texts, turn.contact.opted_out)
-            if not wish.talk:
-                reply = _confirmation(bot, wish)
-                opted_out = wish.opted_out if wish.changed else None
-            elif self._is_human(bot, turn):
-                return self._silent(turn, "handoff", wish)
-            else:
-                self._show_typing(turn, bot)
-                reply = self._converser.reply(turn, bot, before, watch)
-                opted_out = False if turn.contact.opted_out else None
-                if self._is_human(bot, turn):
-                    return self._silent(turn, "handoff", wish)
-            if reply is None:
-                return self._silent(turn, "opted_out" if wish.opted_out else "opted_in", wish)
-            said = Step(
-                "reply", {"text": reply.text, "reason": reply.reason, "opted_out": opted_out}
-            )
-            parts = _parts(turn, reply.text)
-            self._journal.save(turn, steps=[said], new_parts=parts, intend=parts[0])
-            last = self._delivery.deliver(turn, bot, "reply", watch, fresh=parts[0])
-        else:
-            last = self._delivery.deliver(turn, bot, "reply", watch)
-        outcome = Outcome(
-            "replied",
-            said.data["reason"],
-            texts=turn_texts(turn, tool_notes(turn), said.data["text"]),
-            opted_out=said.data["opted_out"],
-        )
-        with watch.stage("finish"):
-            self._journal.finish(turn, outcome, sent=last)
-        return outcome
-
-    def _silent(self, turn: Turn, reason: str, wish: Consent) -> Outcome:
-        outcome = Outcome(
-            "silent",
-            reason,
-            texts=turn_texts(turn, tool_notes(turn), None),
-            opted_out=wish.opted_out if wish.changed else None,
-        )
-        self._journal.finish(turn, outcome)
-        return outcome
-
     def _try_later(
         self, claim: Claim, turn: Turn, bot: Bot | None, setback: _Setback, watch: Stopwatch
     ) -> Outcome | None:
@@ -235,7 +188,7 @@ class TurnRunner:
         self, turn: Turn, bot: Bot | None, reason: str, error: str, watch: Stopwatch
     ) -> Outcome:
         """`bot` is None when an apology would not get through either."""
-        apology = None if bot is None else _part(turn, "apology", 0, bot.texts.apology)
+        apology = None if bot is None else new_part(turn, "apology", 0, bot.texts.apology)
         cause = self._journal.die(turn, reason, error, apology)
         return self._bury(turn, bot, cause, watch)
 
@@ -249,7 +202,15 @@ class TurnRunner:
                 last = self._delivery.deliver(turn, bot, "apology", watch)
             except (NotYetError, UndeliverableError) as error:
                 _log.warning("apology_not_sent", code=error.code)
-        outcome = Outcome("dead", cause.data["reason"], cause.data["error"], texts)
+        said = turn.step("reply")
+        outcome = Outcome(
+            "dead",
+            cause.data["reason"],
+            cause.data["error"],
+            texts,
+            # Whoever opted out has done so, whether or not the confirmation got through.
+            opted_out=said.data["opted_out"] if said is not None else None,
+        )
         self._journal.finish(turn, outcome, sent=last)
         _log.error("turn_dead", reason=outcome.reason)
         return outcome
@@ -296,25 +257,6 @@ class TurnRunner:
                 return ()
         return newest(self._journal.context(turn, self._limits.context_messages), self._limits)
 
-    def _is_human(self, bot: Bot, turn: Turn) -> bool:
-        if bot.handoff.source != "horizon":
-            return False
-        try:
-            return self._crm.control_mode(bot, turn.contact.number) == "human"
-        except VendorError as error:
-            _log.warning("control_status_unavailable", code=error.code)
-            return bot.handoff.on_failure == "silent"
-
-    def _show_typing(self, turn: Turn, bot: Bot) -> None:
-        def show() -> None:
-            try:
-                self._messenger.show_typing(bot, turn.events[-1].id)
-            except VendorError as error:
-                _log.debug("typing_not_shown", code=error.code)
-
-        if not turn.resumed:
-            self._in_background(show)
-
     def _report(self, turn: Turn, bot: Bot | None, outcome: Outcome) -> None:
         if bot is None or not bot.report_turns:
             return
@@ -334,19 +276,3 @@ class TurnRunner:
                 _log.warning("report_not_sent", turn_id=turn.id, code=error.code)
 
         self._in_background(send)
-
-
-def _confirmation(bot: Bot, wish: Consent) -> Reply | None:
-    if not wish.changed:
-        return None
-    if wish.opted_out:
-        return Reply(bot.texts.opt_out_confirmation, "opt_out")
-    return Reply(bot.texts.opt_in_confirmation, "opt_in")
-
-
-def _parts(turn: Turn, text: str) -> list[Part]:
-    return [_part(turn, "reply", n, body) for n, body in enumerate(split_reply(text))]
-
-
-def _part(turn: Turn, kind: Any, n: int, body: str) -> Part:
-    return Part("pt_" + token_hex(12), kind, n, turn.contact.address, body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from service.conversation.clock import utc_now
 from service.conversation.describe import describe
@@ -259,6 +259,10 @@ def _reopen(
         insert(StepRow).values(turn_id=row.id, n=len(turn.steps), kind=step.kind, data=step.data)
     )
     turn.steps.append(step)
+    # The turn's notes are added again when it ends.
+    connection.execute(
+        delete(MessageRow).where(MessageRow.turn_id == row.id, MessageRow.direction != "in")
+    )
     # A part that was refused for good was certainly not sent: it may be tried again.
     connection.execute(
         update(PartRow)

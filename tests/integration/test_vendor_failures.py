@@ -238,3 +238,33 @@ def test_a_fault_of_the_service_itself_ends_the_turn_visibly(
 
 def is_send(request: Any) -> bool:
     return bool(request.method == "POST" and request.path.endswith("/Messages.json"))
+
+
+def test_opting_out_holds_although_its_confirmation_cannot_be_sent(stack: Stack) -> None:
+    stack.twilio.refuse(CONTACT, 63016)
+    with stack.worker():
+        stack.send("STOP")
+        stack.wait_for_turns(1)
+        stack.send("hola")
+        stack.wait_for_turns(2)
+    assert [turn["status"] for turn in stack.turns()] == ["dead", "silent"]
+    assert stack.model_inputs() == []
+
+
+def test_a_retried_turns_notes_stand_once_in_the_conversation(stack: Stack) -> None:
+    stack.twilio.refuse(CONTACT, 63016)
+    stack.openai.brain = ScriptedBrain([calls([("get_lead", {"lead_id": "7"})]), text("no está")])
+    with stack.worker():
+        stack.send("mi solicitud 7")
+        stack.wait_for_turns(1)
+        stack.wait_until_idle()
+        stack.twilio.allow(CONTACT)
+        turn = stack.turns()[0]
+        event = Event("retry-1", "retry", "bot_test", 0, {"turn": turn["id"]})
+        event = Event(event.id, "retry", "bot_test", 0, event.fields, encode(event))
+        stack.container.mailbox.command(turn["conversation_id"], event, "bot_test", NUMBER)
+        stack.wait_for_replies(1)
+        stack.wait_until_idle()
+    said = stack.container.turns.conversation(turn["conversation_id"])
+    assert said is not None
+    assert [message["direction"] for message in said["messages"]] == ["in", "note", "out"]

@@ -90,6 +90,10 @@ class TwilioEmulator(Emulator):
         """Answer a message to this contact with an error; nothing is created."""
         self._outbox.refused[whatsapp_address(to)] = (code, status)
 
+    def allow(self, to: str) -> None:
+        """Take messages to this contact again."""
+        self._outbox.refused.pop(whatsapp_address(to), None)
+
     def undeliverable(self, to: str, code: int) -> None:
         """Accept messages to this contact, which then end `undelivered` with this error."""
         self._outbox.undeliverable[whatsapp_address(to)] = code
