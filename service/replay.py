@@ -13,6 +13,7 @@ from service.store.spool import Spool
 _log = structlog.get_logger(__name__)
 
 _PAUSE_S = 0.5
+_FAULT_PAUSE_S = 5.0
 
 
 def replay_forever(spool: Spool, mailbox: Mailbox, stopping: threading.Event) -> None:
@@ -26,6 +27,10 @@ def replay_forever(spool: Spool, mailbox: Mailbox, stopping: threading.Event) ->
             _log.debug("replay_waits", reason=str(error))
         except OSError as error:
             _log.error("replay_failed", reason=error.strerror)
+        except Exception:
+            # The messages are safe on disk; this thread must live to bring them in.
+            _log.exception("replay_failed")
+            stopping.wait(_FAULT_PAUSE_S)
         else:
             if handed:
                 _log.info("spool_replayed", messages=handed)

@@ -69,6 +69,8 @@ class Answerer:
             parts = _parts(turn, reply.text)
             self._journal.save(turn, steps=[said], new_parts=parts, intend=parts[0])
             last = self._delivery.deliver(turn, bot, "reply", watch, fresh=parts[0])
+        elif (stopped := self._stopped_since(turn, bot, said)) is not None:
+            return stopped
         else:
             last = self._delivery.deliver(turn, bot, "reply", watch)
         outcome = Outcome(
@@ -80,6 +82,16 @@ class Answerer:
         with watch.stage("finish"):
             self._journal.finish(turn, outcome, sent=last)
         return outcome
+
+    def _stopped_since(self, turn: Turn, bot: Bot, said: Step) -> Outcome | None:
+        """Whether the contact or a person has silenced the bot while the reply waited to be sent."""
+        wish = Consent(turn.contact.opted_out, changed=False, talk=False)
+        if turn.contact.opted_out and not said.data["opted_out"]:
+            return self._silent(turn, "opted_out", wish)
+        begun = any(part.sid or part.intent_at for part in turn.parts_of("reply"))
+        if said.data["opted_out"] is None and not begun and self._is_human(bot, turn):
+            return self._silent(turn, "handoff", wish)
+        return None
 
     def _silent(self, turn: Turn, reason: str, wish: Consent) -> Outcome:
         outcome = Outcome(

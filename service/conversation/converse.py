@@ -57,7 +57,10 @@ class Converser:
                 if not calls:
                     return _reply_of(last, bot)
                 for call in calls:
-                    self._tools.run(turn, bot, call, watch)
+                    if monotonic() > deadline:
+                        self._tools.leave(turn, call)
+                    else:
+                        self._tools.run(turn, bot, call, watch)
             rounds = sum(step.kind == "model" for step in turn.run_steps)
             if rounds > self._limits.max_rounds:
                 return Reply(bot.texts.no_answer, "round_cap")
@@ -67,7 +70,7 @@ class Converser:
                 answer = self._model.respond(bot, request)
             self._observer.tokens_used(answer.usage)
             # A call that comes in spite of the cap is dropped: there is no further round for it.
-            step = _step(answer, with_calls=not capped)
+            step = _step(answer, _used_ids(turn) if not capped else None)
             self._journal.save(turn, steps=[step], usage=(answer.model, answer.usage))
 
     def _request(
@@ -94,17 +97,49 @@ def tool_notes(turn: Turn) -> list[str]:
     return [step.data["note"] for step in turn.run_steps if step.kind == "tool"]
 
 
-def _step(answer: ModelAnswer, with_calls: bool) -> Step:
+def _step(answer: ModelAnswer, used_ids: set[str] | None) -> Step:
+    """The journal's row. `used_ids` None means that no call may follow."""
     # A truncated answer may hold a truncated call: it is not run and its items are not sent back.
-    calls = answer.calls if with_calls and answer.incomplete_reason is None else ()
+    runs = answer.calls and used_ids is not None and answer.incomplete_reason is None
+    items, calls = _with_own_ids(answer, used_ids or set()) if runs else ([], [])
     data: dict[str, Any] = {
-        "items": [dict(item) for item in answer.items] if calls else [],
+        "items": items,
         "text": storable(answer.text),
         "refusal": storable(answer.refusal or ""),
         "incomplete": answer.incomplete_reason,
-        "calls": [[call.call_id, call.name, call.arguments] for call in calls],
+        "calls": calls,
     }
     return Step("model", data)
+
+
+def _with_own_ids(answer: ModelAnswer, used: set[str]) -> tuple[list[Item], list[list[str]]]:
+    """Items and calls of which each call has an id that no other of the turn has.
+
+    Compatible servers use an id again in a later round; the journal and the idempotency key tell
+    calls apart by it. A call that is no whole one is left out: it would stay unanswered.
+    """
+    whole = [call.call_id for call in answer.calls]
+    items: list[Item] = []
+    calls: list[list[str]] = []
+    for item in answer.items:
+        if item.get("type") != "function_call":
+            items.append(dict(item))
+        elif item.get("call_id") in whole:
+            call = answer.calls[whole.index(item["call_id"])]
+            whole[whole.index(item["call_id"])] = ""
+            own = call.call_id
+            while own in used:
+                own = f"{call.call_id}_{len(used)}"
+            used.add(own)
+            items.append({**item, "call_id": own})
+            calls.append([own, call.name, call.arguments])
+    return items, calls
+
+
+def _used_ids(turn: Turn) -> set[str]:
+    return {
+        call.call_id for step in turn.run_steps if step.kind == "model" for call in _calls(step)
+    }
 
 
 def _calls(step: Step) -> list[ToolCall]:

@@ -128,7 +128,7 @@ class Delivery:
         except VendorError as error:
             raise NotYetError(error.code, str(error), 0, counts=True) from error
         same = [sent.sid for sent in listed if sent.body.strip() == part.body.strip()]
-        used = self._journal.used_sids(bot.id, same)
+        used = self._journal.used_sids(same)
         return next((sid for sid in same if sid not in used), None)
 
     def _pause(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from service.conversation.event import Event
 
 _MAX_MEDIA = 10
+_MAX_COUNT_DIGITS = 4
 _MAX_CHARS = 4_000
 
 
@@ -24,7 +25,7 @@ def describe(event: Event) -> str:
 
 def _media(fields: Mapping[str, str]) -> list[str]:
     count = fields.get("NumMedia", "0")
-    if not count.isdecimal():
+    if not (count.isdecimal() and len(count) <= _MAX_COUNT_DIGITS):
         return []
     return [
         f"[attached {fields.get(f'MediaContentType{i}', 'file')[:80]}, which cannot be opened here]"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import orjson
 
-EventKind = Literal["message", "retry"]
+EventKind = Literal["message", "retry", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,11 @@ def decode(raw: bytes) -> Event:
     """The event behind the bytes of a mailbox; `raw` is kept so that exactly it can be removed."""
     data: dict[str, Any] = orjson.loads(raw)
     return Event(data["id"], data["kind"], data["bot"], data["at"], data["fields"], raw)
+
+
+def unreadable(raw: bytes) -> Event:
+    """What stands for bytes that are no event: it is set aside and holds nothing up."""
+    return Event("", "unreadable", "", 0, {}, raw)
 
 
 def conversation_id(bot_id: str, identity: str) -> str:

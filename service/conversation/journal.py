@@ -38,8 +38,8 @@ class Journal(Protocol):
         `changed` had its intent cleared or its error set.
         """
 
-    def record_failure(self, turn: Turn, error: str) -> datetime:
-        """Count a failed try of the turn; returns when its first try failed."""
+    def record_failure(self, turn: Turn, error: str, delay_s: float | None, took_s: float) -> None:
+        """Count a failed try that took `took_s`; the next follows in `delay_s`, or never."""
 
     def die(self, turn: Turn, reason: str, error: str, apology: Part | None) -> Step:
         """Note that the turn is lost. Keeps the apology unless one went out within the hour."""
@@ -50,8 +50,8 @@ class Journal(Protocol):
     def context(self, turn: Turn, limit: int) -> Sequence[Text]:
         """The last `limit` texts of the conversation before this turn, oldest first."""
 
-    def used_sids(self, bot_id: str, sids: Sequence[str]) -> set[str]:
-        """Those of the SIDs that belong to parts."""
+    def used_sids(self, sids: Sequence[str]) -> set[str]:
+        """Those of the SIDs that belong to parts, of whatever bot."""
 
     def reread(self, turn: Turn, part: Part) -> Part:
         """The part as it is now: a callback may have named its SID."""

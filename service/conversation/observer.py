@@ -43,7 +43,11 @@ class Stopwatch:
             if outside:
                 self.outside_s += taken
 
+    @property
+    def elapsed_s(self) -> float:
+        return perf_counter() - self._started
+
     def stop(self) -> None:
-        taken = perf_counter() - self._started
+        taken = self.elapsed_s
         self._observer.observe("turn", taken)
         self._observer.observe("own", taken - self.outside_s)

@@ -6,7 +6,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from random import SystemRandom
 
 from service.conversation.bot import Texts
@@ -46,8 +45,9 @@ class Consent:
 
 def consent(events: Sequence[Event], texts: Texts, opted_out: bool) -> Consent:
     """Read the events in order: a message that is exactly an opt-out or opt-in word is a command."""
-    out_words = {_plain(word) for word in texts.opt_out_words}
-    in_words = {_plain(word) for word in texts.opt_in_words}
+    # A word without letters would be every photo without a caption.
+    out_words = {_plain(word) for word in texts.opt_out_words} - {""}
+    in_words = {_plain(word) for word in texts.opt_in_words} - {""}
     state, changed, talk = opted_out, False, False
     for event in events:
         word = _plain(event.text)
@@ -67,17 +67,16 @@ def _plain(text: str) -> str:
 
 
 def retry_delay_s(
-    limits: TurnLimits, tries: int, first_failure_at: datetime, now: datetime, at_least_s: float
+    limits: TurnLimits, tries: int, spent_s: float, at_least_s: float
 ) -> float | None:
     """Seconds until the next try after `tries` failed ones; None when it is time to give up.
 
-    Exponential with jitter (half to one and a half of the nominal wait), never less than the vendor
-    asked for.
+    `spent_s` is what failed tries and the waits between them took so far: outages of our own stores
+    are not in it. Exponential with jitter (half to one and a half of the nominal wait), never less
+    than the vendor asked for.
     """
     if tries >= limits.max_tries:
         return None
     nominal = limits.retry_base_s * 2.0 ** (tries - 1)
     delay = max(nominal * _jitter.uniform(0.5, 1.5), at_least_s)
-    if (now - first_failure_at).total_seconds() + delay > limits.max_retry_s:
-        return None
-    return delay
+    return None if spent_s + delay > limits.max_retry_s else delay

@@ -37,8 +37,8 @@ _FAULT_PAUSE_S = 30.0
 class Bots(Protocol):
     """Where bots come from."""
 
-    def by_id(self, bot_id: str) -> Bot | None:
-        """Raises OutageError."""
+    def by_id(self, bot_id: str, number: str) -> Bot | None:
+        """The bot, which had this number when it took the message. Raises OutageError."""
 
     def reload_if_stale(self, bot: Bot, sql_revision: int | None) -> Bot | None:
         """The bot as its source has it, None when it was deleted. Raises OutageError."""
@@ -105,7 +105,7 @@ class TurnRunner:
         if claim.events:
             waited = utc_now().timestamp() - claim.events[-1].at_ms / 1000
             self._observer.observe("wait", max(0.0, waited))
-        bot = self._bots.by_id(claim.bot_id)
+        bot = self._bots.by_id(claim.bot_id, claim.number)
         if monotonic() - claim.claimed_at > self._lease_s:
             raise FencedError("the lease ran out before the turn was opened")
         with watch.stage("open"):
@@ -117,7 +117,15 @@ class TurnRunner:
         if bot is not None:
             bot = self._bots.reload_if_stale(bot, opening.bot_revision)
         with structlog.contextvars.bound_contextvars(turn_id=turn.id):
-            self._run_turn(claim, opening, turn, bot, watch)
+            try:
+                self._run_turn(claim, opening, turn, bot, watch)
+            except (FencedError, OutageError):
+                raise
+            except Exception:
+                # Even the turn's end has failed. It must not hold up what comes after it.
+                _log.exception("turn_end_failed")
+                self._journal.finish(turn, Outcome("dead", "internal", "its end failed"))
+                self._end(claim, opening, turn, None, None)
 
     def _run_turn(
         self, claim: Claim, opening: Opening, turn: Turn, bot: Bot | None, watch: Stopwatch
@@ -172,10 +180,11 @@ class TurnRunner:
         """Hand the conversation back for another try; when there is none left, the turn dies."""
         delay_s: float | None = setback.at_least_s
         if setback.counts:
-            first_failure_at = self._journal.record_failure(turn, setback.error)
+            took_s = watch.elapsed_s
             delay_s = retry_delay_s(
-                self._limits, turn.tries, first_failure_at, utc_now(), setback.at_least_s
+                self._limits, turn.tries + 1, turn.retry_s + took_s, setback.at_least_s
             )
+            self._journal.record_failure(turn, setback.error, delay_s, took_s)
         if delay_s is None:
             # What could not be sent is not apologized for: the apology would go the same way.
             return self._die(turn, None if setback.sending else bot, "tries", setback.error, watch)
@@ -188,7 +197,10 @@ class TurnRunner:
         self, turn: Turn, bot: Bot | None, reason: str, error: str, watch: Stopwatch
     ) -> Outcome:
         """`bot` is None when an apology would not get through either."""
-        apology = None if bot is None else new_part(turn, "apology", 0, bot.texts.apology)
+        apology: Part | None = None
+        begun = any(part.sid for part in turn.parts_of("reply"))
+        if bot is not None and not begun and not turn.contact.opted_out:
+            apology = new_part(turn, "apology", len(turn.parts_of("apology")), bot.texts.apology)
         cause = self._journal.die(turn, reason, error, apology)
         return self._bury(turn, bot, cause, watch)
 
@@ -220,11 +232,11 @@ class TurnRunner:
         claim: Claim,
         opening: Opening,
         turn: Turn,
-        outcome: Outcome,
+        outcome: Outcome | None,
         before: Sequence[Text] | None,
     ) -> None:
         session = b""
-        if before is not None:
+        if before is not None and outcome is not None:
             texts = newest([*before, *outcome.texts], self._limits)
             session = encode_session(turn.ordinal, texts)
         try:

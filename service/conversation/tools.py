@@ -53,11 +53,19 @@ class ToolRunner:
 
     def run(self, turn: Turn, bot: Bot, call: ToolCall, watch: Stopwatch) -> None:
         """Make the call unless the journal has its result. Raises OutageError and FencedError."""
-        for step in turn.run_steps:
-            if step.kind == "tool" and step.data["call_id"] == call.call_id:
-                return
-        with watch.stage("tool", outside=True):
-            result = self._result(turn, bot, call)
+        if not _is_done(turn, call):
+            with watch.stage("tool", outside=True):
+                result = self._result(turn, bot, call)
+            self._record(turn, call, result)
+
+    def leave(self, turn: Turn, call: ToolCall) -> None:
+        """Tell the model that there is no time left for this call. Raises as `run`."""
+        if _is_done(turn, call):
+            return
+        reason = _UNKNOWN if _was_begun(turn, call) else "Not called: there is no time left."
+        self._record(turn, call, _failed(call, reason))
+
+    def _record(self, turn: Turn, call: ToolCall, result: ToolResult) -> None:
         data = {
             "call_id": call.call_id,
             "name": call.name,
@@ -128,6 +136,12 @@ def _context(turn: Turn, bot: Bot) -> dict[str, str]:
         "bot_number": bot.number,
         "conversation_id": turn.conversation_id,
     }
+
+
+def _is_done(turn: Turn, call: ToolCall) -> bool:
+    return any(
+        step.kind == "tool" and step.data["call_id"] == call.call_id for step in turn.run_steps
+    )
 
 
 def _was_begun(turn: Turn, call: ToolCall) -> bool:

@@ -69,7 +69,8 @@ class Turn:
     parts: list[Part] = field(default_factory=list)
     tries: int = 0
     crashes: int = 0
-    first_failure_at: datetime | None = None
+    retry_s: float = 0.0
+    """What failed tries and the waits after them have taken."""
     resumed: bool = False
 
     def parts_of(self, kind: PartKind) -> list[Part]:

@@ -20,6 +20,7 @@ from service.conversation.ports import (
     UncertainError,
     VendorError,
 )
+from service.conversation.storable import storable, storable_json
 from service.integrations.address_guard import AddressRefusedError
 from service.integrations.error_answers import plain, retry_after_s
 from service.integrations.http_session import failure, time_limits, was_never_sent
@@ -131,9 +132,9 @@ def _parsed(text: str) -> Any:
         value = json.loads(text)
         # NaN and 1e999 are no JSON, and no journal would take them
         json.dumps(value, allow_nan=False)
-        return value
+        return storable_json(value)
     except (ValueError, RecursionError):
-        return text
+        return storable(text)
 
 
 def status_error(status: int, retry_s: float | None) -> VendorError:

@@ -21,6 +21,7 @@ from service.conversation.ports import (
     Usage,
     VendorError,
 )
+from service.conversation.storable import storable
 from service.integrations.error_answers import plain, retry_after_s
 
 UNPAID = {
@@ -86,12 +87,19 @@ def _failed(error: object) -> VendorError:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Drop keys whose value is null: the API answers some that it refuses as input."""
+    """Drop keys whose value is null: the API answers some that it refuses as input.
+
+    Texts become storable: a lone surrogate could be neither journaled nor sent back.
+    """
     if isinstance(value, Mapping):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+        return {
+            storable(key): _without_nulls(inner)
+            for key, inner in value.items()
+            if inner is not None
+        }
     if isinstance(value, list):
         return [_without_nulls(inner) for inner in value]
-    return value
+    return storable(value) if isinstance(value, str) else value
 
 
 def _parts(message: Item) -> list[Item]:

@@ -140,6 +140,8 @@ def _known_sids(connection: Connection, bot_id: str, messages: Sequence[Event]) 
 
 
 def _is_done(connection: Connection, event: Event, known: set[str]) -> bool:
+    if event.kind == "unreadable":
+        return True
     if event.kind == "message":
         return event.id in known
     steps = connection.scalars(
@@ -235,7 +237,7 @@ def _reopen(
     contact: ContactState,
 ) -> Turn:
     turn = _load(connection, row, fence, contact)
-    turn.ordinal, turn.tries, turn.first_failure_at = ordinal, 0, None
+    turn.ordinal, turn.tries, turn.retry_s = ordinal, 0, 0.0
     turn.resumed = True
     connection.execute(
         update(TurnRow)
@@ -248,7 +250,7 @@ def _reopen(
             ordinal=ordinal,
             tries=0,
             crashes=0,
-            first_failure_at=None,
+            retry_s=0.0,
             runs=TurnRow.runs + 1,
             progress=TurnRow.progress + 1,
             updated_at=utc_now(),
@@ -324,7 +326,7 @@ def _load(connection: Connection, row: Row[Any], fence: int, contact: ContactSta
         parts=parts,
         tries=row.tries,
         crashes=row.crashes,
-        first_failure_at=row.first_failure_at,
+        retry_s=row.retry_s,
     )
 
 

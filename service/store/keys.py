@@ -13,6 +13,8 @@ BOTS_CHANGED = PREFIX + "bots-changed"
 BOTS_WARMED = PREFIX + "bots-warmed"
 """String: a process has just filled the bot cache from the database; kept 60 s."""
 
+UNREADABLE = PREFIX + "unreadable"
+"""List: what lay in mailboxes and is no event, for a person to look at."""
 ALIASES_RESTORED = PREFIX + "aliases-restored"
 """String: the aliases of SQL's contacts are here."""
 

@@ -161,7 +161,7 @@ class TurnRow(Base):
     reason: Mapped[str | None] = mapped_column(String(40))
     error: Mapped[str | None] = mapped_column(Text)
     tries: Mapped[int] = mapped_column(Integer, default=0)
-    first_failure_at: Mapped[datetime | None] = mapped_column()
+    retry_s: Mapped[float] = mapped_column(Float, default=0.0)
     crashes: Mapped[int] = mapped_column(Integer, default=0)
     progress: Mapped[int] = mapped_column(Integer, default=0)
     progress_seen: Mapped[int] = mapped_column(Integer, default=0)
@@ -236,6 +236,7 @@ class PartRow(Base):
         UniqueConstraint("turn_id", "kind", "n", name="uq_parts_turn_kind_n"),
         UniqueConstraint("bot_id", "sid", name="uq_parts_bot_sid"),
         Index("ix_parts_conversation", "conversation_id"),
+        Index("ix_parts_sid", "sid"),
     )
 
 

@@ -9,11 +9,14 @@ from hashlib import sha1
 from typing import Any
 
 import redis
+import structlog
 
-from service.conversation.event import Event, conversation_id, decode
+from service.conversation.event import Event, conversation_id, decode, unreadable
 from service.conversation.mailbox import Accepted, Claim, Depth, Inbound
 from service.store import keys, scripts
 from service.store.redis_client import RedisStore
+
+_log = structlog.get_logger(__name__)
 
 MAX_TURN_EVENTS = 100
 """A turn takes at most this many events; what is beyond becomes the next turn."""
@@ -98,12 +101,23 @@ class RedisMailbox:
                 bot_id=row[3].decode(),
                 number=row[4].decode(),
                 excused=row[5] == b"1",
-                events=tuple(decode(raw) for raw in row[6]),
+                events=tuple(self._event(raw, row[0]) for raw in row[6]),
                 claimed_at=asked_at,
             )
             for row in rows
         ]
         return claims, _IDLE_WAIT_S if wait_ms < 0 else wait_ms / 1000
+
+    def _event(self, raw: bytes, conversation: bytes) -> Event:
+        try:
+            return decode(raw)
+        except (ValueError, KeyError, TypeError):
+            _log.error(
+                "event_unreadable", conversation_id=conversation.decode(), kept_in=keys.UNREADABLE
+            )
+            with self._store.outages():
+                self._store.client.rpush(keys.UNREADABLE, raw)
+            return unreadable(raw)
 
     def renew(self, claims: Sequence[Claim]) -> set[str]:
         if not claims:

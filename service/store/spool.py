@@ -126,7 +126,7 @@ class Spool:
                     path = self._folder / name
                     try:
                         inbound = _inbound(path.read_bytes())
-                    except (ValueError, KeyError):
+                    except (ValueError, KeyError, TypeError, AttributeError):
                         _log.error("spool_entry_unreadable", file=name, kept_as=name + _CORRUPT)
                         path.rename(path.with_name(name + _CORRUPT))
                         continue

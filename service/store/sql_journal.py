@@ -71,7 +71,7 @@ class SqlJournal:
                     connection,
                     changed,
                     intent_at=changed.intent_at,
-                    error_code=changed.error_code,
+                    error_code=(changed.error_code or "")[:20] or None,
                 )
             if new_parts:
                 connection.execute(
@@ -88,9 +88,9 @@ class SqlJournal:
         if intend is not None:
             intend.intent_at = now
 
-    def record_failure(self, turn: Turn, error: str) -> datetime:
+    def record_failure(self, turn: Turn, error: str, delay_s: float | None, took_s: float) -> None:
         now = utc_now()
-        first_failure_at = turn.first_failure_at or now
+        retry_s = turn.retry_s + took_s + (delay_s or 0)
         with self._database.write() as connection:
             _prove(connection, turn, now)
             connection.execute(
@@ -98,15 +98,14 @@ class SqlJournal:
                 .where(TurnRow.id == turn.id)
                 .values(
                     tries=turn.tries + 1,
-                    first_failure_at=first_failure_at,
+                    retry_s=retry_s,
                     error=storable(error[:_MAX_ERROR_CHARS]),
                     progress=TurnRow.progress + 1,
                     updated_at=now,
                 )
             )
         turn.tries += 1
-        turn.first_failure_at = first_failure_at
-        return first_failure_at
+        turn.retry_s = retry_s
 
     def die(self, turn: Turn, reason: str, error: str, apology: Part | None) -> Step:
         now = utc_now()
@@ -177,13 +176,11 @@ class SqlJournal:
             ).all()
         return [Text(row.direction, row.text) for row in reversed(rows)]
 
-    def used_sids(self, bot_id: str, sids: Sequence[str]) -> set[str]:
+    def used_sids(self, sids: Sequence[str]) -> set[str]:
         if not sids:
             return set()
         with self._database.read() as connection:
-            found = connection.scalars(
-                select(PartRow.sid).where(PartRow.bot_id == bot_id, PartRow.sid.in_(sids))
-            )
+            found = connection.scalars(select(PartRow.sid).where(PartRow.sid.in_(sids)))
             return {sid for sid in found if sid is not None}
 
     def reread(self, turn: Turn, part: Part) -> Part:

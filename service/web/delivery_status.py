@@ -6,6 +6,7 @@ import falcon
 import structlog
 
 from service.conversation.outage import OutageError
+from service.conversation.storable import storable
 from service.store.deliveries import Deliveries
 from service.store.directory import BotDirectory
 from service.web.twilio_request import FormError, TooLargeError, TwilioRequest, WrongTypeError
@@ -66,7 +67,7 @@ class DeliveryStatusResource:
             known = self._deliveries.record(
                 bot.id,
                 sid[:64],
-                request.get_param("part"),
+                storable(request.get_param("part") or "")[:40] or None,
                 state,
                 fields.get("ErrorCode") or None,
             )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
 from service.conversation.event import Event
 from service.conversation.policy import Consent, TurnLimits, consent, retry_delay_s
 from service.conversation.texts import texts_for
 
-NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 TEXTS = texts_for("es", {})
 
 
@@ -50,19 +47,18 @@ def test_words_of_the_bot_replace_the_usual_ones() -> None:
 def test_waits_double_with_jitter() -> None:
     limits = TurnLimits(retry_base_s=2)
     for tries, nominal in ((1, 2), (2, 4), (3, 8), (4, 16), (5, 32)):
-        delays = [retry_delay_s(limits, tries, NOW, NOW, 0) or 0 for _ in range(50)]
+        delays = [retry_delay_s(limits, tries, 0, 0) or 0 for _ in range(50)]
         assert all(nominal / 2 <= delay <= nominal * 1.5 for delay in delays)
         assert len(set(delays)) > 1
 
 
 def test_the_sixth_failure_is_the_last() -> None:
-    assert retry_delay_s(TurnLimits(), 6, NOW, NOW, 0) is None
+    assert retry_delay_s(TurnLimits(), 6, 0, 0) is None
 
 
 def test_what_the_vendor_asks_for_is_the_least() -> None:
-    assert retry_delay_s(TurnLimits(), 1, NOW, NOW, 45) == 45
+    assert retry_delay_s(TurnLimits(), 1, 0, 45) == 45
 
 
-def test_nothing_is_tried_after_five_minutes() -> None:
-    late = NOW + timedelta(seconds=290)
-    assert retry_delay_s(TurnLimits(), 2, NOW, late, 20) is None
+def test_nothing_is_tried_after_five_minutes_of_trying() -> None:
+    assert retry_delay_s(TurnLimits(), 2, 290, 20) is None

@@ -182,7 +182,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(length=40), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("tries", sa.Integer(), nullable=False),
-        sa.Column("first_failure_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("retry_s", sa.Float(), nullable=False),
         sa.Column("crashes", sa.Integer(), nullable=False),
         sa.Column("progress", sa.Integer(), nullable=False),
         sa.Column("progress_seen", sa.Integer(), nullable=False),
@@ -262,6 +262,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("parts", schema=None) as batch_op:
         batch_op.create_index("ix_parts_conversation", ["conversation_id"], unique=False)
+        batch_op.create_index("ix_parts_sid", ["sid"], unique=False)
 
     op.create_table(
         "turn_steps",
