@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Self
 
 from service.bots.checks import BotChecks
 from service.bots.service import BotService
@@ -19,7 +21,7 @@ from service.integrations.horizon_crm import HorizonCrm
 from service.integrations.openai_model import OpenAIModel
 from service.integrations.twilio_messenger import TwilioMessenger
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 from service.store.api_keys import ApiKeys
 from service.store.database import Database
 from service.store.deliveries import Deliveries
@@ -39,17 +41,31 @@ Background = Callable[[Callable[[], None]], None]
 
 @dataclass(frozen=True)
 class Container:
-    """Parts are made when they are first asked for and then kept."""
+    """Parts are made when they are first asked for and then kept.
+
+    `sql_answer_within_s` and `sql_pool_wait_s` are the limits of `Database`.
+    """
 
     settings: Settings
+    sql_answer_within_s: float = 10
+    sql_pool_wait_s: float = 10
+
+    @classmethod
+    def for_web(cls, settings: Settings) -> Self:
+        """For a process that has to answer Twilio within 3 s, whatever the database does."""
+        return cls(settings, sql_answer_within_s=2, sql_pool_wait_s=1)
 
     @cached_property
     def metrics(self) -> Metrics:
-        return Metrics(self.settings.metrics_dir)
+        with _folder_of("METRICS_DIR"):
+            return Metrics(self.settings.metrics_folder)
 
     @cached_property
     def database(self) -> Database:
-        return Database(self.settings.sqlalchemy_url)
+        with _folder_of("DATABASE_URL"):
+            return Database(
+                self.settings.sqlalchemy_url, self.sql_answer_within_s, self.sql_pool_wait_s
+            )
 
     @cached_property
     def redis(self) -> RedisStore:
@@ -71,7 +87,8 @@ class Container:
 
     @cached_property
     def spool(self) -> Spool:
-        return Spool(self.settings.spool_dir, self.settings.spool_max_mb * 2**20)
+        with _folder_of("SPOOL_DIR"):
+            return Spool(self.settings.spool_dir, self.settings.spool_max_mb * 2**20)
 
     @cached_property
     def journal(self) -> SqlJournal:
@@ -162,3 +179,14 @@ class Container:
             part = self.__dict__.get(name)
             if part is not None:
                 part.close()
+
+
+@contextmanager
+def _folder_of(variable: str) -> Iterator[None]:
+    """Raises SettingsError, naming the variable, when its folder cannot be made or used."""
+    try:
+        yield
+    except OSError as error:
+        reason = str(error.strerror or error).removeprefix(f"{variable}: ")
+        where = f" {error.filename}" if error.filename else ""
+        raise SettingsError(f"{variable}: the folder{where} cannot be used: {reason}.") from error

@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
 _NUMBER = re.compile(r"\+\d{5,15}")
+_GUNICORN = "gunicorn.error"
 
 
 def configure_logging(level: str) -> None:
@@ -49,9 +51,30 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    take_over_gunicorn()
+    logging.captureWarnings(True)
+    threading.excepthook = _log_end_of_thread
     # The clients' own request logs hold addresses with numbers in them.
     for name in ("httpx2", "httpcore2", "openai", "urllib3", "twilio", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def take_over_gunicorn() -> None:
+    """Send gunicorn's own lines the way of all others; where it is not used nothing changes.
+
+    Started by its own command, its master process knows nothing of this and writes plain text.
+    """
+    logger = logging.getLogger(_GUNICORN)
+    logger.handlers.clear()
+    logger.propagate = True
+
+
+def _log_end_of_thread(ending: threading.ExceptHookArgs) -> None:
+    if ending.exc_type is SystemExit or ending.exc_value is None:
+        return
+    name = ending.thread.name if ending.thread is not None else "unknown"
+    trace = (ending.exc_type, ending.exc_value, ending.exc_traceback)
+    logging.getLogger(__name__).error("thread_ended thread=%s", name, exc_info=trace)
 
 
 def _mask_numbers(

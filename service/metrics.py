@@ -19,14 +19,21 @@ from service.conversation.turn import Outcome
 
 _log = structlog.get_logger(__name__)
 
+_FILE_BYTES = 1 << 16
+"""What prometheus_client begins a file with; all series of a kind fit in it."""
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class Metrics:
-    """Implements `conversation.observer.Observer`, and what the web process counts."""
+    """Implements `conversation.observer.Observer`, and what the web process counts.
+
+    Raises OSError that names the folder when it cannot hold the files.
+    """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for kind in ("counter", "histogram"):
+            _allocate(folder / f"{kind}_{os.getpid()}.db")
         # prometheus_client reads this when it is imported and when a metric is made.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
         from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -73,6 +80,24 @@ class Metrics:
         self._tokens.labels("cached").inc(usage.cached_tokens)
         self._tokens.labels("output").inc(usage.output_tokens)
         self._tokens.labels("reasoning").inc(usage.reasoning_tokens)
+
+
+def _allocate(file: Path) -> None:
+    """Take a metrics file's place on the disk before it is mapped.
+
+    prometheus_client makes its files sparse: on a full disk, writing to the mapping would end the
+    process with SIGBUS. Its names are `<kind>_<pid>.db` (prometheus_client/values.py).
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        size = max(_FILE_BYTES, os.fstat(descriptor).st_size)
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        raise OSError(error.errno, f"METRICS_DIR: {error.strerror}", str(file)) from error
+    finally:
+        os.close(descriptor)
 
 
 def exposition(mailbox: Mailbox, dead_turns: int | None, spooled: int) -> bytes:

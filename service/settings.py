@@ -6,16 +6,21 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Annotated, Literal
-from urllib.parse import quote, urlsplit
 
 from cryptography.fernet import Fernet
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service import setting_rules
+
 MIN_ADMIN_KEY_CHARS = 32
+_MEMORY = Path("/dev/shm")  # noqa: S108  # what is there is used only when it is ours
 
 
 class SettingsError(Exception):
@@ -26,7 +31,12 @@ class Settings(BaseSettings):
     """Configuration of one process, read from the environment (and `.env` in the working folder)."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        # No wait is without end, and none is "not a number".
+        allow_inf_nan=False,
     )
 
     # Required
@@ -111,8 +121,11 @@ class Settings(BaseSettings):
         "without those SQLite in `var/`.",
         examples=["postgresql://user:password@127.0.0.1:5432/horizon"],
     )
-    db_host: str | None = Field(None, description="PostgreSQL host, when DATABASE_URL is not set.")
-    db_port: int = Field(5432, description="PostgreSQL port.")
+    db_host: str | None = Field(
+        None,
+        description="PostgreSQL host, or the folder of its socket, when DATABASE_URL is not set.",
+    )
+    db_port: int = Field(5432, ge=1, le=65_535, description="PostgreSQL port.")
     db_user: str | None = Field(None, description="PostgreSQL user.")
     db_password: str | None = Field(None, description="PostgreSQL password.")
     db_name: str | None = Field(None, description="PostgreSQL database.")
@@ -134,9 +147,11 @@ class Settings(BaseSettings):
         gt=0,
         description="The spool takes no more than this, in MB; beyond it the answer is 503.",
     )
-    metrics_dir: Path = Field(
-        Path("var/metrics"),
-        description="Folder through which the processes of a host share their counters.",
+    metrics_dir: Path | None = Field(
+        None,
+        description="Folder through which the processes of a host share their counters. Without it a "
+        "folder of this user and working folder in memory (/dev/shm), or `var/metrics` where "
+        "that cannot be written. Name one when a host's processes run in different working folders.",
     )
 
     # Behaviour
@@ -207,21 +222,20 @@ class Settings(BaseSettings):
             raise ValueError("at least one Fernet key is needed: `horizonctl key secret` makes one")
         return keys
 
-    @field_validator(
-        "public_base_url", "openai_base_url", "horizon_base_url", "twilio_api_base_url"
-    )
+    @field_validator("openai_base_url", "horizon_base_url", "twilio_api_base_url")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(
-                "an http:// or https:// address is needed, like https://bots.example.com"
-            )
-        if parts.query or parts.fragment or parts.username:
-            raise ValueError("the address must have no query, fragment or user name")
-        return value.rstrip("/")
+        return None if value is None else setting_rules.http_address(value)
+
+    @field_validator("public_base_url")
+    @classmethod
+    def _check_public_url(cls, value: str) -> str:
+        return setting_rules.http_address(value, may_have_path=False)
+
+    @field_validator("web_bind")
+    @classmethod
+    def _check_bind(cls, value: str) -> str:
+        return setting_rules.bind_address(value)
 
     @field_validator("admin_api_key")
     @classmethod
@@ -231,14 +245,22 @@ class Settings(BaseSettings):
                 f"at least {MIN_ADMIN_KEY_CHARS} characters are needed: "
                 "`openssl rand -base64 36` makes a good one"
             )
-        return value
+        return setting_rules.bearer_key(value)
 
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, value: str) -> str:
-        if urlsplit(value).scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("an address like redis://127.0.0.1:6379/0 is needed")
-        return value
+        return setting_rules.redis_address(value)
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: str | None) -> str | None:
+        return None if value is None else setting_rules.database_address(value)
+
+    @field_validator("db_host")
+    @classmethod
+    def _check_database_host(cls, value: str | None) -> str | None:
+        return None if value is None else setting_rules.database_host(value)
 
     @model_validator(mode="after")
     def _check_database(self) -> Settings:
@@ -248,29 +270,51 @@ class Settings(BaseSettings):
             ]
             if missing:
                 raise ValueError(f"DB_HOST is set, so {' and '.join(missing)} must be set too")
-        url = self.sqlalchemy_url
-        if not url.startswith(("sqlite:///", "postgresql+psycopg2://")):
-            raise ValueError(
-                "DATABASE_URL must start with postgresql:// or sqlite:///, "
-                f"not {url.split(':', 1)[0]}:"
-            )
         return self
 
     @property
     def sqlalchemy_url(self) -> str:
         """The database's address with its driver named."""
         if self.database_url is not None:
-            for prefix in ("postgresql://", "postgres://"):
-                if self.database_url.startswith(prefix):
-                    return "postgresql+psycopg2://" + self.database_url.removeprefix(prefix)
             return self.database_url
         if self.db_host is not None:
-            password = f":{quote(self.db_password, safe='')}" if self.db_password else ""
-            return (
-                f"postgresql+psycopg2://{quote(self.db_user or '', safe='')}{password}@{self.db_host}"
-                f":{self.db_port}/{quote(self.db_name or '', safe='')}?sslmode={self.db_ssl_mode}"
-            )
+            return self._postgresql_url(self.db_host)
         return "sqlite:///var/horizon.db"
+
+    def _postgresql_url(self, host: str) -> str:
+        from sqlalchemy import URL
+
+        is_socket = host.startswith("/")
+        url = URL.create(
+            "postgresql+psycopg2",
+            username=self.db_user,
+            password=self.db_password,
+            host=None if is_socket else host,
+            port=self.db_port,
+            database=self.db_name,
+            query={"sslmode": self.db_ssl_mode, **({"host": host} if is_socket else {})},
+        )
+        return url.render_as_string(hide_password=False)
+
+    @property
+    def metrics_folder(self) -> Path:
+        """METRICS_DIR or what stands for it; it need not exist yet."""
+        return self.metrics_dir or _memory_folder() or Path("var/metrics")
+
+
+def _memory_folder() -> Path | None:
+    """This user's and working folder's own in memory; None when it cannot be had."""
+    working_folder = sha256(os.fsencode(Path.cwd())).hexdigest()[:12]
+    folder = _MEMORY / f"horizon-bots-{os.getuid()}-{working_folder}"
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return folder if os.access(_MEMORY, os.W_OK | os.X_OK) else None
+    except OSError:
+        return None
+    # Everyone may write there: what carries our name may be another's.
+    is_ours = S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return folder if is_ours else None
 
 
 def load_settings() -> Settings:
@@ -283,6 +327,12 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise SettingsError("\n".join(_faults(error))) from None
+    except UnicodeDecodeError:
+        raise SettingsError(
+            "The file .env is not UTF-8: write it again in that encoding."
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"The file .env cannot be read: {error.strerror}.") from None
 
 
 def _faults(error: ValidationError) -> list[str]:

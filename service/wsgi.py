@@ -12,11 +12,11 @@ from service.web.background import start_background
 
 try:
     _settings = load_settings()
+    configure_logging(_settings.log_level)
+    _container = Container.for_web(_settings)
+    app = create_app(_container)
 except SettingsError as error:
     print(f"The service cannot start:\n{error}", file=sys.stderr)
     # gunicorn's own code for "the application cannot be loaded": it does not try again.
     sys.exit(4)
-configure_logging(_settings.log_level)
-_container = Container(_settings)
-app = create_app(_container)
 start_background(_container)

@@ -107,6 +107,14 @@ class BotChecks:
             for function in record["functions"]
             if function["name"] not in actions
         ]
+        if record["openai_base_url"] is not None and record["openai_api_key"] is None:
+            advice.append(
+                Fault(
+                    "openai_api_key",
+                    "The bot has its own openai_base_url and no key for it: it cannot answer, "
+                    "because OPENAI_API_KEY goes to no other address than the operator's.",
+                )
+            )
         if "legacy_assistant_id" in record["metadata"]:
             advice.append(
                 Fault(

@@ -82,7 +82,7 @@ def bot_request(
     """The fields that were named; an option goes over the file.
 
     Raises:
-        CommandError: a file cannot be read, or holds no JSON object.
+        CommandError: a file cannot be read, or holds no JSON object, or what no store keeps.
     """
     inputs = [file, instructions, *secret_files.values()]
     if inputs.count(STANDARD_INPUT) > 1:
@@ -98,7 +98,28 @@ def bot_request(
             secret = typer.prompt(name, default="", show_default=False, hide_input=True, err=True)
         if secret:
             request[name] = secret
+    _check_storable(request)
     return request
+
+
+def _check_storable(request: Mapping[str, Any]) -> None:
+    """As the REST interface checks its bodies."""
+    from service.conversation.storable import storable_json
+    from service.web.body import MAX_DEPTH
+
+    for name, value in request.items():
+        shown = ascii(name)[1:-1]
+        if _is_deeper(value, MAX_DEPTH):
+            raise CommandError(f"{shown}: It is nested deeper than {MAX_DEPTH} levels.")
+        if storable_json({name: value}) != {name: value}:
+            raise CommandError(f"{shown}: It has a NUL character or half a surrogate pair.")
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels <= 1 or any(_is_deeper(each, levels - 1) for each in inner)
 
 
 def _json_object(path: Path) -> dict[str, Any]:

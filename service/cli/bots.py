@@ -175,6 +175,7 @@ def change(
 def remove(
     bot: BotArgument,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """End a bot: its history stays, its secrets go, its number is free."""
     with session() as container:
@@ -185,7 +186,10 @@ def remove(
             typer.confirm(f"Remove {record['name']} ({record['number']})?", abort=True, err=True)
         warnings = container.bots.delete(_caller(), record["id"], None)
     _warn(warnings)
-    print_line(f"{record['id']} is removed.")
+    if as_json:
+        print_json({"id": record["id"], "removed": True})
+    else:
+        print_line(f"{record['id']} is removed.")
 
 
 def _caller() -> Caller:

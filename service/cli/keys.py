@@ -27,7 +27,10 @@ def create(
     if admin == (client is not None):
         raise CommandError("Give either --client CLIENT or --admin.", USAGE)
     with session() as container:
-        key, text = container.api_keys.create(name, client, actor())
+        try:
+            key, text = container.api_keys.create(name, client, actor())
+        except ValueError as error:
+            raise CommandError(str(error), USAGE) from None
     if as_json:
         print_json({**asdict(key), "key": text})
         return
@@ -60,17 +63,26 @@ def list_keys(as_json: JsonFlag = False) -> None:
 
 
 @app.command()
-def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY_ID")]) -> None:
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="KEY_ID")], as_json: JsonFlag = False
+) -> None:
     """End a key at once."""
     with session() as container:
         if not container.api_keys.revoke(key_id, actor()):
             raise CommandError(f"There is no valid key {key_id}: `horizonctl key list` shows all.")
-    print_line(f"{key_id} is revoked.")
+    if as_json:
+        print_json({"id": key_id, "revoked": True})
+    else:
+        print_line(f"{key_id} is revoked.")
 
 
 @app.command()
-def secret() -> None:
+def secret(as_json: JsonFlag = False) -> None:
     """Print a new key for SECRET_KEY. Needs no settings."""
     from cryptography.fernet import Fernet
 
-    print_line(Fernet.generate_key().decode())
+    key = Fernet.generate_key().decode()
+    if as_json:
+        print_json({"key": key})
+    else:
+        print_line(key)

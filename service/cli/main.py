@@ -6,7 +6,7 @@ sentence on standard error. What commands need is imported inside them: `--help`
 
 from __future__ import annotations
 
-import os
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -24,7 +24,8 @@ from service.cli import (
     send_test,
     settings_reference,
 )
-from service.cli.failures import FAILED, explain
+from service.cli.failures import FAILED, USAGE, explain
+from service.cli.streams import discard_output, open_streams
 
 app = typer.Typer(
     name="horizonctl",
@@ -45,18 +46,31 @@ app.command("send-test")(send_test.send_test)
 app.command("health")(health.health)
 app.command("settings")(settings_reference.settings)
 
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    open_streams()
+    if not all(_is_text(word) for word in words):
+        print("An argument is not UTF-8 text.", file=sys.stderr)
+        return USAGE
     try:
         code = app(words, prog_name="horizonctl", standalone_mode=False)
+        sys.stdout.flush()
     except typer.Abort:
         print("Nothing was done.", file=sys.stderr)
         return FAILED
     except BrokenPipeError:
-        # The reader, like `head`, has seen enough; what is still buffered has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader, like `head`, has seen enough.
+        discard_output()
+        return FAILED
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        discard_output()
+        print(f"The output cannot be written: {error.strerror}.", file=sys.stderr)
         return FAILED
     except Exception as error:
         failure = explain(error)
@@ -65,3 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(failure.sentence, file=sys.stderr)
         return failure.code
     return code if isinstance(code, int) else 0
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import orjson
 import typer
@@ -27,8 +29,15 @@ def console() -> Console:
 
 def print_json(value: Any) -> None:
     """The only thing on standard output when `--json` is given."""
-    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
-    sys.stdout.write(text.decode() + "\n")
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
+    if not is_utf8(sys.stdout):
+        text = json.dumps(json.loads(text), indent=2)
+    sys.stdout.write(text + "\n")
+
+
+def is_utf8(stream: TextIO) -> bool:
+    """Whether every text can be written to it as it is."""
+    return codecs.lookup(stream.encoding or "ascii").name == "utf-8"
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], nothing: str) -> None:

@@ -5,17 +5,10 @@ Pure functions; the words "tool", "function" and "strict" are those of the Respo
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, UnknownType
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-
+from service.conversation.arguments import validate_arguments
 from service.conversation.bot import Action, Bot
 from service.conversation.ports import ActionCall
 from service.conversation.templates import (
@@ -58,20 +51,6 @@ EMPTY_SCHEMA: dict[str, Any] = {
     "required": [],
     "additionalProperties": False,
 }
-BROKEN_SCHEMA = (
-    SchemaError,
-    UnknownType,
-    Unresolvable,
-    re.error,
-    TypeError,
-    ValueError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-)
-"""What jsonschema raises, depending on what is wrong with the schema itself."""
-MAX_FAULTS = 5
-MAX_FAULT_CHARS = 200
 
 
 def placeholders(action: Action) -> set[str]:
@@ -176,53 +155,6 @@ def _is_strict(schema: object) -> bool:
     items = [schema["items"]] if "items" in schema else []
     inner = [*properties.values(), *definitions.values(), *choices, *items]
     return all(_is_strict(part) for part in inner)
-
-
-def validate_arguments(schema: Mapping[str, Any], arguments_json: str) -> dict[str, Any]:
-    """Parse the model's arguments and check them against the tool's `parameters`.
-
-    Raises:
-        ArgumentsError: in words that the model can act on.
-    """
-    arguments = _parsed(arguments_json)
-    # With a registry of its own: the default one would fetch a remote "$ref" over the network
-    validator = Draft202012Validator(schema, registry=Registry())
-    try:
-        faults = [
-            f"{fault.json_path.removeprefix('$').lstrip('.') or 'arguments'}: "
-            f"{str(fault.message)[:MAX_FAULT_CHARS]}"
-            for _, fault in zip(range(MAX_FAULTS), validator.iter_errors(arguments), strict=False)
-        ]
-    except BROKEN_SCHEMA as error:
-        raise ArgumentsError("this tool's own schema is broken; do not call it again") from error
-    if faults:
-        raise ArgumentsError("; ".join(faults))
-    return arguments
-
-
-def _parsed(arguments_json: str) -> dict[str, Any]:
-    try:
-        arguments = json.loads(
-            arguments_json.strip() or "{}", parse_constant=_no_number, parse_float=_finite
-        )
-        # A lone surrogate is JSON, but it can be sent in no request
-        json.dumps(arguments, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise ArgumentsError("the arguments are not valid JSON") from error
-    if not isinstance(arguments, dict):
-        raise ArgumentsError("the arguments must be a JSON object")
-    return arguments
-
-
-def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is too large")
-    return number
 
 
 def fill(action: Action, arguments: Mapping[str, Any], context: Mapping[str, Any]) -> ActionCall:

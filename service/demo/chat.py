@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+from service.conversation.storable import storable
 from service.demo.clients import CLIENTS, DemoClient
 from service.demo.phone import Phone
 from service.demo.stack import DEBOUNCE_MS, Stack
@@ -24,11 +27,15 @@ HELP = (
 def chat(stack: Stack, console: Console) -> None:
     """Read lines until `/salir` or the end of input, and show what the bots answer."""
     _greet(stack, console)
+    _read_any_bytes()
     phone = Phone(stack.twilio_url, stack.base_url)
     client = CLIENTS[0]
     while (line := _read(client, console)) is not None:
         line = line.strip()
         if not line:
+            continue
+        if storable(line) != line:
+            console.print(Text("Esa línea no es texto en UTF-8: escríbela otra vez.", style="red"))
             continue
         if not line.startswith("/"):
             _exchange(phone, client, line, stack, console)
@@ -79,8 +86,17 @@ def _read(client: DemoClient, console: Console) -> str | None:
         return None
     if not line:
         return None
-    console.print(prompt + Text(line.rstrip("\n")))
+    console.print(prompt + Text(storable(line.rstrip("\n"))))
     return line
+
+
+def _read_any_bytes() -> None:
+    """Let a line that is not UTF-8 come in, to be refused, instead of ending the chat."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        is_ascii = codecs.lookup(sys.stdin.encoding).name == "ascii"
+        sys.stdin.reconfigure(
+            encoding="utf-8" if is_ascii else sys.stdin.encoding, errors="surrogateescape"
+        )
 
 
 def _exchange(phone: Phone, client: DemoClient, line: str, stack: Stack, console: Console) -> None:

@@ -7,12 +7,20 @@ elsewhere by then. Addresses in the settings are the operator's own and are neve
 
 from __future__ import annotations
 
+import re
 import socket
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from urllib.parse import urlsplit
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from urllib.parse import SplitResult, urlsplit
 
 NAT64 = IPv6Network("64:ff9b::/96")
 """The IPv4 address behind NAT64 is in the last 32 bits (RFC 6052)."""
+RELAYS = IPv4Network("192.88.99.0/24")
+"""6to4's relays, given up by RFC 7526: who answers there today is nobody's promise."""
+
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+
+
+_SHAPE = "The address must look like https://crm.example.com."
 
 
 class AddressRefusedError(ValueError):
@@ -26,6 +34,10 @@ def is_public(address: str) -> bool:
         inner = _inner_ipv4(ip)
         if inner is not None:
             return is_public(str(inner))
+        if ip.is_site_local:
+            return False
+    elif ip in RELAYS:
+        return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved)
 
 
@@ -44,23 +56,40 @@ def check_url(url: str, *, allow_private: bool = False) -> None:
     """
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise ValueError("The address must have only plain characters and no spaces.")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("The address must look like https://crm.example.com.")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(_SHAPE) from None
+    if parts.scheme not in ("http", "https") or not _is_host(parts):
+        raise ValueError(_SHAPE)
     if parts.username is not None or parts.password is not None:
         raise ValueError("The address must have no user name or password in it.")
     if parts.query or parts.fragment:
         raise ValueError("The address must have no query and no fragment.")
     try:
-        _ = parts.port
+        is_port = parts.port is None or parts.port > 0
     except ValueError:
-        raise ValueError("The port of the address must be a number up to 65535.") from None
+        is_port = False
+    if not is_port:
+        raise ValueError("The port of the address must be a number from 1 to 65535.")
     if allow_private:
         return
     if parts.scheme != "https":
         raise ValueError("The address must start with https://.")
-    if _is_private_literal(parts.hostname):
+    if _is_private_literal(parts.hostname or ""):
         raise ValueError("The address must be on the public internet, not in a private network.")
+
+
+def _is_host(parts: SplitResult) -> bool:
+    """Whether there is a host: a name as DNS has them, or an IP address."""
+    host = parts.hostname or ""
+    if "[" in parts.netloc:
+        try:
+            return ip_address(host).version == 6
+        except ValueError:
+            return False
+    labels = host.removesuffix(".").split(".")
+    return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
 
 
 def _is_private_literal(host: str) -> bool:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import httpx2
 from openai import APIConnectionError, APIStatusError, APITimeoutError
 
 from service.conversation.ports import (
@@ -22,7 +23,7 @@ from service.conversation.ports import (
     VendorError,
 )
 from service.conversation.storable import storable
-from service.integrations.error_answers import plain, retry_after_s
+from service.integrations.error_answers import REFUSED_KEY, code_of, plain, retry_after_s
 
 UNPAID = {
     "insufficient_quota",
@@ -45,8 +46,8 @@ PASSING_FAILURES = {
 INCOMPLETE_REASONS = ("max_output_tokens", "content_filter")
 
 
-def read_answer(body: object) -> ModelAnswer:
-    """Turn a response's JSON into an answer.
+def read_answer(body: object, key: str = "") -> ModelAnswer:
+    """Turn a response's JSON into an answer; the `key` that was used is kept out of errors.
 
     Raises:
         TransientError: it failed, was cancelled or has not ended; or it is no response at all.
@@ -58,11 +59,11 @@ def read_answer(body: object) -> ModelAnswer:
         )
     status = body.get("status") or ("failed" if body.get("error") else "completed")
     if status == "failed":
-        raise _failed(body.get("error"))
+        raise _failed(body.get("error"), key)
     output = body.get("output")
     if status not in ("completed", "incomplete") or not isinstance(output, list):
         raise TransientError(
-            "bad_answer", f"the response's status is {plain(status)}, without an output"
+            "bad_answer", f"the response's status is {plain(status, key)}, without an output"
         )
     items = [_without_nulls(item) for item in output if isinstance(item, Mapping)]
     contents = [part for item in items if item.get("type") == "message" for part in _parts(item)]
@@ -78,10 +79,10 @@ def read_answer(body: object) -> ModelAnswer:
     )
 
 
-def _failed(error: object) -> VendorError:
+def _failed(error: object, key: str) -> VendorError:
     details = error if isinstance(error, Mapping) else {}
-    code = str(details.get("code") or "failed")
-    message = plain(details.get("message") or "the response failed without a reason")
+    code = code_of(details.get("code"), "failed", key)
+    message = plain(details.get("message") or "the response failed without a reason", key)
     kind = TransientError if code in PASSING_FAILURES or code == "failed" else PermanentError
     return kind(code, message)
 
@@ -161,20 +162,32 @@ def connection_error(error: APIConnectionError) -> TransientError:
     """No answer came; asking the model again does no harm."""
     if isinstance(error, APITimeoutError):
         return TransientError("timeout", "the model's server did not answer in time")
-    cause = plain(error.__cause__) if error.__cause__ is not None else plain(error)
+    cause = plain(error.__cause__ or error, _key_of(error.request))
     return TransientError("connection", f"the model's server could not be reached: {cause}")
 
 
 def status_error(error: APIStatusError) -> VendorError:
     """Which kind of failure an HTTP status and the error's code are."""
     status = error.status_code
-    code = error.code or error.type or f"http_{status}"
-    message = plain(error.message)
+    key = _key_of(error.request)
+    code = code_of(error.code or error.type, f"http_{status}", key)
+    message = words_of(error)
     if status == 429 and _is_unpaid({error.code, error.type}):
         return PermanentError(code, message)
     if status in (408, 409, 425, 429) or status >= 500:
         return TransientError(code, message, retry_after_s(error.response.headers))
     return PermanentError(code, message)
+
+
+def words_of(error: APIStatusError) -> str:
+    """What the server says of a failure, without keys."""
+    if error.status_code in (401, 403):
+        return REFUSED_KEY
+    return plain(error.message, _key_of(error.request))
+
+
+def _key_of(request: httpx2.Request) -> str:
+    return request.headers.get("authorization", "").removeprefix("Bearer ").strip()
 
 
 def _is_unpaid(codes: set[str | None]) -> bool:

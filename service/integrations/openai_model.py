@@ -15,7 +15,12 @@ from service.conversation.ports import ModelAnswer, ModelRequest, PermanentError
 from service.integrations.address_guard import AddressRefusedError
 from service.integrations.error_answers import is_header_safe, plain
 from service.integrations.http_session import connections_for
-from service.integrations.openai_answer import connection_error, read_answer, status_error
+from service.integrations.openai_answer import (
+    connection_error,
+    read_answer,
+    status_error,
+    words_of,
+)
 from service.integrations.openai_transport import bots_client, operator_client
 from service.settings import Settings
 
@@ -65,10 +70,11 @@ class OpenAIModel:
         except APIConnectionError as error:
             raise connection_error(error) from error
         except APIStatusError as error:
-            raise status_error(error) from error
+            # Not "from error": its words may hold the key, and a logged traceback would show them
+            raise status_error(error) from None
         except AddressRefusedError as error:
             raise _refused(error) from error
-        return read_answer(_json(response))
+        return read_answer(_json(response), client.api_key)
 
     def check_model(self, api_key: str | None, base_url: str | None, model: str) -> ModelCheck:
         """Ask the server whether it has the model, for at most 5 s. Arguments as a bot has them.
@@ -177,9 +183,7 @@ def _failed_check(error: APIStatusError, model: str) -> ModelCheck:
     if error.status_code == 404 and error.code == "model_not_found":
         return ModelCheck("unknown", f"The server has no model {model!r} for this key.")
     if error.status_code in (401, 403):
-        return ModelCheck("unchecked", f"The OpenAI key was refused: {plain(error.message)}")
+        return ModelCheck("unchecked", "The OpenAI key was refused.")
     if error.status_code in (404, 405):
         return ModelCheck("unchecked", "The server cannot be asked which models it has.")
-    return ModelCheck(
-        "unchecked", f"The server answered {error.status_code}: {plain(error.message)}"
-    )
+    return ModelCheck("unchecked", f"The server answered {error.status_code}: {words_of(error)}")

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from requests import Response
 from requests.exceptions import RequestException, Timeout
 from twilio.http.response import Response as TwilioResponse
 
+from service.conversation.clock import utc_now
 from service.conversation.ports import PermanentError, TransientError, UncertainError, VendorError
 from service.integrations.error_answers import plain, retry_after_s
 from service.integrations.http_session import (
@@ -34,7 +37,12 @@ SLOW_RETRY_S = {"63018": 30.0}
 
 
 class TwilioHttp:
-    """What the SDK's `Client` takes as `http_client`; one for all accounts and threads."""
+    """What the SDK's `Client` takes as `http_client`; one for all accounts and threads.
+
+    `clock_offset_s` is Twilio's time minus this host's, from the `Date` of the last answer; 0 until
+    there is one. It never says more than is true, and less by the part of the second that `Date`
+    leaves out and by the answer's way.
+    """
 
     is_async = False
 
@@ -42,6 +50,7 @@ class TwilioHttp:
         connections = connections_for(settings.worker_threads)
         self._session = new_session(connections=connections, hosts=TWILIO_HOSTS)
         self._timeout_s = settings.twilio_timeout_s
+        self.clock_offset_s = 0.0
 
     def request(
         self,
@@ -77,6 +86,7 @@ class TwilioHttp:
             )
         except RequestException as error:
             raise _no_answer(error) from error
+        self._compare_clocks(response.headers.get("Date"))
         if response.status_code >= 300:
             raise _error_answer(response)
         # Not response.text: it guesses the encoding, which is slow and always UTF-8
@@ -86,6 +96,14 @@ class TwilioHttp:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+    def _compare_clocks(self, date: str | None) -> None:
+        try:
+            told = parsedate_to_datetime(date or "")
+        except ValueError:
+            return
+        told_s = told.replace(tzinfo=told.tzinfo or UTC).timestamp()
+        self.clock_offset_s = told_s - utc_now().timestamp()
 
 
 def _no_answer(error: RequestException) -> VendorError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -64,10 +64,13 @@ class TwilioMessenger:
         return str(sid)
 
     def find_sent(self, bot: Bot, to: str, since: datetime) -> Sequence[SentMessage]:
-        """The last outbound messages to `to` made at or after `since`, oldest first.
+        """The bot's last outbound messages to `to` made at or after `since`, oldest first.
 
-        Twilio's times are whole seconds, so `since` is taken down to its second. Its own date
-        filter looks at when a message was sent, which a queued one has not been yet.
+        `since` and `created_at` are in this host's time, though Twilio's clock tells another.
+        Twilio's times are whole seconds, so `since` is taken down to its second there; as the
+        clocks' difference is known to a second or two, messages made that much earlier may be
+        among the found. Twilio's own date filter looks at when a message was sent, which a queued
+        one has not been yet. An account may have several bots.
 
         Raises:
             TransientError: the list could not be read now.
@@ -76,21 +79,23 @@ class TwilioMessenger:
         filters = {"to": to}
         if not bot.twilio_messaging_service_sid:
             filters["from_"] = bot.address
-        earliest = since.replace(microsecond=0)
         messages = self._client_for(bot).messages
         try:
             found = messages.list(limit=MESSAGES_LOOKED_AT, **filters)
-            sent = [_sent(record) for record in found if _is_outbound(record)]
+            ahead = timedelta(seconds=self._http.clock_offset_s)
+            earliest = (since + ahead).replace(microsecond=0)
+            sent = [
+                _sent(record, ahead)
+                for record in found
+                if _is_of(record, bot) and _created_at(record) >= earliest
+            ]
         except UncertainError as error:
             raise TransientError(error.code, error.message) from error
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise TransientError(
                 "bad_answer", "Twilio's list of messages was unreadable"
             ) from error
-        return sorted(
-            (message for message in sent if message.created_at >= earliest),
-            key=lambda message: message.created_at,
-        )
+        return sorted(sent, key=lambda message: message.created_at)
 
     def show_typing(self, bot: Bot, message_sid: str) -> None:
         """Show the typing indicator under the contact's message, which also marks it as read.
@@ -146,17 +151,25 @@ class TwilioMessenger:
         return client
 
 
-def _is_outbound(record: Any) -> bool:
-    return str(record.direction).startswith("outbound")
+def _is_of(record: Any, bot: Bot) -> bool:
+    """Whether it is an outbound message of this bot."""
+    service = bot.twilio_messaging_service_sid
+    is_bots = record.from_ == bot.address or (service and record.messaging_service_sid == service)
+    return bool(is_bots) and str(record.direction).startswith("outbound")
 
 
-def _sent(record: Any) -> SentMessage:
+def _created_at(record: Any) -> datetime:
+    """In Twilio's time."""
     created_at = record.date_created
     if not isinstance(created_at, datetime):
         raise ValueError("a message without a date")
+    return created_at.replace(tzinfo=created_at.tzinfo or UTC)
+
+
+def _sent(record: Any, ahead: timedelta) -> SentMessage:
     return SentMessage(
         sid=str(record.sid),
         to=str(record.to),
         body=str(record.body),
-        created_at=created_at.replace(tzinfo=created_at.tzinfo or UTC),
+        created_at=_created_at(record) - ahead,
     )

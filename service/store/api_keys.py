@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +17,17 @@ from typing import cast
 from sqlalchemy import Table, insert, select, update
 
 from service.conversation.clock import utc_now
+from service.conversation.storable import storable
 from service.store.audit import record_change
 from service.store.database import Database
 from service.store.models import ApiKeyRow
 
 _KEYS = cast(Table, ApiKeyRow.__table__)
 _PREFIX = "hk_"
+_MAX_NAME_CHARS = 200
+
+CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,80}")
+"""What a client's id looks like, wherever one comes in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,10 @@ class Caller:
 
     actor: str
     client_id: str | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        return self.client_id is None
 
     def may_see(self, client_id: str) -> bool:
         """Whether this client's bots are the caller's business."""
@@ -66,10 +76,22 @@ class ApiKeys:
         is_same = hmac.compare_digest(key_hash, held)
         if row is None or not is_same or row["revoked_at"] is not None:
             return None
+        if row["client_id"] is not None and not CLIENT_ID.fullmatch(row["client_id"]):
+            return None
         return Caller(row["id"], row["client_id"])
 
     def create(self, name: str, client_id: str | None, actor: str) -> tuple[ApiKey, str]:
-        """A new key and, this once, its text. `client_id` None makes an administrator's."""
+        """A new key and, this once, its text. `client_id` None makes an administrator's.
+
+        Raises:
+            ValueError: a sentence that says what is wrong with the name or the client's id.
+        """
+        if not 0 < len(name) <= _MAX_NAME_CHARS or storable(name) != name:
+            raise ValueError(f"A key's name has 1 to {_MAX_NAME_CHARS} readable characters.")
+        if client_id is not None and not CLIENT_ID.fullmatch(client_id):
+            raise ValueError(
+                "A client's id has 1 to 80 characters: letters A to Z, digits, dot, - and _."
+            )
         text = _PREFIX + secrets.token_urlsafe(32)
         key = ApiKey(f"key_{secrets.token_hex(8)}", name, client_id, utc_now(), None)
         with self._database.write() as connection:

@@ -58,7 +58,10 @@ class BotSources:
         return record
 
     def by_id(self, bot_id: str, number: str | None) -> Record | None:
-        """The bot; `number` is where its record was, for Horizon's endpoint knows no ids."""
+        """The bot; `number` is where its record was, for Horizon's endpoint knows no ids.
+
+        A bot that only the endpoint can know is a SourceError when the number is not known.
+        """
         with self._database.read() as connection:
             row = bots.active_by_id(connection, bot_id)
             if row is not None:
@@ -66,7 +69,9 @@ class BotSources:
         if not bot_id.startswith(ID_PREFIX):
             return None
         record = self._table.by_id(bot_id)
-        if record is None and number is not None and self._horizon is not None:
+        if record is None and self._horizon is not None:
+            if number is None:
+                raise SourceError("Horizon cannot be asked for a bot whose number is not known")
             record = self._from_endpoint(number)
         return record if record is not None and record["id"] == bot_id else None
 

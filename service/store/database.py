@@ -14,10 +14,12 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from service.conversation.outage import OutageError
+from service.store.bounded_connection import BoundedConnection, bounded_connections
 
 _POOL_SIZE = 16
-_POOL_WAIT_S = 10
 _SQLITE_BUSY_S = 10
+_SERVER_SHARE = 0.9
+"""PostgreSQL itself gives a statement up a little earlier, which keeps the connection."""
 
 
 class DatabaseDownError(OutageError):
@@ -25,11 +27,20 @@ class DatabaseDownError(OutageError):
 
 
 class Database:
-    """Transactions on one engine. No connection is held between them."""
+    """Transactions on one engine. No connection is held between them.
 
-    def __init__(self, url: str) -> None:
+    While PostgreSQL hangs, each operation ends after `answer_within_s`, and so do the check of a
+    kept connection and the making of a new one together; a thread waits `pool_wait_s` for one of
+    the connections.
+    """
+
+    def __init__(self, url: str, answer_within_s: float = 10, pool_wait_s: float = 10) -> None:
         self.is_sqlite = url.startswith("sqlite")
-        self.engine = _sqlite_engine(url) if self.is_sqlite else _postgresql_engine(url)
+        self.engine = (
+            _sqlite_engine(url, pool_wait_s)
+            if self.is_sqlite
+            else _postgresql_engine(url, answer_within_s, pool_wait_s)
+        )
         # Writers of one process queue here, fairly; SQLite's own busy wait is for other processes.
         self._writer = threading.Lock() if self.is_sqlite else None
 
@@ -59,6 +70,14 @@ class Database:
         self.engine.dispose()
 
 
+def lift_time_limits(connection: Connection) -> None:
+    """Let the rest of this transaction take as long as it takes: migrations do."""
+    dbapi_connection = connection.connection.dbapi_connection
+    if isinstance(dbapi_connection, BoundedConnection):
+        dbapi_connection.answer_within_s = None
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+
+
 @contextmanager
 def _outages() -> Iterator[None]:
     try:
@@ -66,7 +85,8 @@ def _outages() -> Iterator[None]:
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
         raise DatabaseDownError(_first_line(error)) from error
     except DBAPIError as error:
-        if error.connection_invalidated:
+        # SQLite says so, in no narrower class, of a file that is damaged or no database.
+        if error.connection_invalidated or type(error.orig) is sqlite3.DatabaseError:
             raise DatabaseDownError(_first_line(error)) from error
         raise
 
@@ -76,7 +96,7 @@ def _first_line(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0]
 
 
-def _sqlite_engine(url: str) -> Engine:
+def _sqlite_engine(url: str, pool_wait_s: float) -> Engine:
     path = url.removeprefix("sqlite:///").split("?", 1)[0]
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +105,7 @@ def _sqlite_engine(url: str) -> Engine:
         hide_parameters=True,
         pool_size=_POOL_SIZE,
         max_overflow=0,
-        pool_timeout=_POOL_WAIT_S,
+        pool_timeout=pool_wait_s,
         connect_args={"timeout": _SQLITE_BUSY_S, "check_same_thread": False},
     )
 
@@ -105,13 +125,30 @@ def _sqlite_engine(url: str) -> Engine:
     return engine
 
 
-def _postgresql_engine(url: str) -> Engine:
-    return create_engine(
+def _postgresql_engine(url: str, answer_within_s: float, pool_wait_s: float) -> Engine:
+    # A kept connection is checked before it is used, and when it hangs a new one is made.
+    connect_within_s = answer_within_s / 2
+    engine = create_engine(
         url,
         pool_size=_POOL_SIZE,
         max_overflow=0,
-        pool_timeout=_POOL_WAIT_S,
+        pool_timeout=pool_wait_s,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"connect_timeout": 3, "options": "-c statement_timeout=10000"},
+        connect_args={
+            "connection_factory": bounded_connections(connect_within_s),
+            "options": f"-c statement_timeout={int(answer_within_s * _SERVER_SHARE * 1000)}",
+        },
     )
+
+    @event.listens_for(engine, "checkout")
+    def _use(connection: BoundedConnection, _record: Any, _fairy: Any) -> None:
+        # Comes after the check.
+        connection.answer_within_s = answer_within_s
+
+    @event.listens_for(engine, "checkin")
+    def _keep(connection: BoundedConnection | None, _record: Any) -> None:
+        if connection is not None:
+            connection.answer_within_s = connect_within_s
+
+    return engine

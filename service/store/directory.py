@@ -59,7 +59,7 @@ class BotDirectory:
         self._copies = BotCopies(cipher, settings, cache_ttl_s)
         self._by_number = self._copies.by_number
         self._by_id = self._copies.by_id
-        self._unpublished: set[str] = set()
+        self._unpublished: dict[str, str] = {}
 
     def find(self, number: str, messaging_service_sid: str | None = None) -> Bot | None:
         """The bot that answers this E.164 number, or else the only one of this messaging service.
@@ -87,10 +87,10 @@ class BotDirectory:
     def by_id(self, bot_id: str, number: str | None = None) -> Bot | None:
         """The bot with this id; None when it is deleted or never was.
 
-        `number` helps with a bot that only Horizon's endpoint knows, when Redis has forgotten it.
+        `number` is needed for a bot that only Horizon's endpoint knows, when Redis has forgotten it.
 
         Raises:
-            DirectoryUnavailableError: a source failed and no copy is known.
+            DirectoryUnavailableError: a source failed, or could not be asked, and no copy is known.
         """
         copy = self._by_id.get(bot_id)
         if copy is not None and self._copies.is_fresh(copy):
@@ -164,8 +164,8 @@ class BotDirectory:
                 return copy.bot
             if sql_revision is not None and copy.revision >= sql_revision:
                 return copy.bot
-        refreshed = self.refresh(bot.id)
-        return None if refreshed is None else refreshed[0]
+        record = self.load(bot.id, bot.number)
+        return None if record is None else self._by_id[record["id"]].bot
 
     def publish(self, record: Record) -> bool:
         """Put a record that was read from its source into this process and Redis, and tell others.
@@ -179,9 +179,9 @@ class BotDirectory:
         try:
             self._cache.publish(record)
         except RedisDownError:
-            self._unpublished.add(record["id"])
+            self._unpublished[record["id"]] = record["number"]
             return False
-        self._unpublished.discard(record["id"])
+        self._unpublished.pop(record["id"], None)
         return True
 
     def forget(self, number: str, bot_id: str) -> bool:
@@ -190,9 +190,9 @@ class BotDirectory:
         try:
             self._cache.forget(number, bot_id)
         except RedisDownError:
-            self._unpublished.add(bot_id)
+            self._unpublished[bot_id] = number
             return False
-        self._unpublished.discard(bot_id)
+        self._unpublished.pop(bot_id, None)
         return True
 
     def warm(self) -> None:
@@ -240,11 +240,10 @@ class BotDirectory:
                     self._copies.expire(message["data"].decode())
 
     def _catch_up(self) -> None:
-        for bot_id in list(self._unpublished):
+        for bot_id, number in list(self._unpublished.items()):
             try:
                 # The source is asked again: what could not be published may be old by now.
-                if self.load(bot_id) is None:
-                    self._unpublished.discard(bot_id)
+                self.load(bot_id, number)
             except DirectoryUnavailableError as error:
                 log.warning("bot_not_published", bot_id=bot_id, reason=str(error))
 

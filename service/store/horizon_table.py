@@ -17,8 +17,17 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.conversation.outage import OutageError
+from service.conversation.storable import storable, storable_json
+from service.store.api_keys import CLIENT_ID
 from service.store.database import Database
-from service.store.records import FORMAT, SECRET_FIELDS, AssistantRecord, Record, is_timezone
+from service.store.records import (
+    FORMAT,
+    SECRET_FIELDS,
+    AssistantRecord,
+    Record,
+    is_timezone,
+    without_secrets,
+)
 from service.store.secrets import Cipher
 
 TABLE = "gestion_whatsappbot"
@@ -27,7 +36,6 @@ ID_PREFIX = "hz_"
 _RECHECK_S = 60.0
 _TIMEZONE = "America/Santiago"
 _INACTIVE = frozenset({"inactive", "inactivo", "deleted", "eliminado", "disabled", "deshabilitado"})
-_SECRET_WORDS = ("token", "secret", "password", "api_key", "apikey")
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 
 log = structlog.get_logger(__name__)
@@ -86,7 +94,7 @@ class HorizonTable:
             # Its text carries the statement's parameters, so only its kind is told.
             self._exists = False
             raise HorizonTableError(f"{TABLE} cannot be read: {type(error).__name__}") from None
-        active = [row for row in rows if is_active(row) and row.get("twilio_phone_number")]
+        active = [row for row in rows if is_active(row) and _number(row)]
         return sorted(active, key=_age, reverse=True)
 
 
@@ -109,12 +117,12 @@ def record_of_horizon(
         ValueError: the number is missing.
     """
     metadata = _json(row.get("metadata"), dict) or {}
-    number = number or str(row.get("twilio_phone_number") or "").removeprefix("whatsapp:").strip()
+    number = number or _number(row)
     if not number:
         raise ValueError("Horizon's configuration has no twilio_phone_number")
     if not number.startswith("+"):
         number = f"+{number}"
-    own_id = str(row.get("id") or hashlib.sha256(number.encode()).hexdigest()[:20])
+    own_id = _text(row, "id") or hashlib.sha256(number.encode()).hexdigest()[:20]
     bot_id = f"{ID_PREFIX}{own_id}"[:40]
     timezone = _text(row, "timezone") or _text(metadata, "timezone") or _TIMEZONE
     name = _text(row, "name") or _text(row, "external_ref") or bot_id
@@ -129,7 +137,7 @@ def record_of_horizon(
         source=source,
         revision=int(_age(row)),
         id=bot_id,
-        client_id=(_text(row, "client_id") or bot_id)[:80],
+        client_id=_client_id(row) or bot_id,
         name=name[:200],
         number=number,
         status="active",
@@ -151,7 +159,7 @@ def record_of_horizon(
         # These bots are Horizon's own, so Horizon says whether a person has taken over.
         handoff={"source": "horizon", "on_failure": "answer"},
         report_turns=metadata.get("report_turns") is True,
-        metadata={key: value for key, value in metadata.items() if not _is_secret(key)},
+        metadata=without_secrets(metadata),
         texts=texts if isinstance(texts := metadata.get("texts"), dict) else {},
         language="en" if "en" in (row.get("language"), metadata.get("language")) else "es",
         timezone=timezone if is_timezone(timezone) else _TIMEZONE,
@@ -209,39 +217,53 @@ def _actions(value: object, bot_id: str) -> list[dict[str, Any]]:
     return kept
 
 
+def _client_id(row: Mapping[str, Any]) -> str | None:
+    client_id = _text(row, "client_id")
+    return client_id if client_id and CLIENT_ID.fullmatch(client_id) else None
+
+
+def _number(row: Mapping[str, Any]) -> str | None:
+    """The row's own number, as it is written but without `whatsapp:`."""
+    text = _text(row, "twilio_phone_number")
+    return text.removeprefix("whatsapp:").strip() or None if text else None
+
+
 def _json(value: object, kind: type) -> Any:
     """A JSON column: parsed by the driver or still text; None when it is not of this kind."""
     if isinstance(value, (str, bytes)):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
-    return value if isinstance(value, kind) else None
+    return storable_json(value) if isinstance(value, kind) else None
 
 
 def _text(row: Mapping[str, Any], key: str) -> str | None:
     value = row.get(key)
     if value is None or isinstance(value, (dict, list, bool)):
         return None
-    return str(value).strip() or None
-
-
-def _is_secret(key: str) -> bool:
-    return any(word in key.lower() for word in _SECRET_WORDS)
+    return storable(str(value)).strip() or None
 
 
 def _age(row: Mapping[str, Any]) -> float:
     """When the row was changed last, in seconds; 0 when it does not say."""
-    value = row.get("updated_at")
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return 0.0
-    return value.timestamp() if isinstance(value, datetime) else 0.0
+    changed_at = _time(row.get("updated_at"))
+    try:
+        return 0.0 if changed_at is None else changed_at.timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0
 
 
 def _iso(value: object) -> str | None:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return value if isinstance(value, str) else None
+    time = _time(value)
+    return None if time is None else time.isoformat()
+
+
+def _time(value: object) -> datetime | None:
+    """A time column: parsed by the driver or still text; None for what is no ISO 8601."""
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, datetime) else None

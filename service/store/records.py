@@ -5,7 +5,8 @@ It holds everything that a `Bot` needs, with the secrets still encrypted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal, TypedDict, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -23,6 +24,12 @@ FORMAT = 1
 """Raised when the shape changes: a record of another format is looked up again."""
 
 SECRET_FIELDS = ("twilio_auth_token", "openai_api_key", "horizon_api_token")
+
+_SECRET_WORD = re.compile(
+    r".*(token|secret|password|passwd|passphrase|apikey|credential|contraseña|contrasena)s?"
+    r"|auth|authorization|bearer"
+)
+_SECRET_KEY = re.compile(r"(api|private|secret|access|auth|encryption|signing)keys?")
 
 
 class AssistantRecord(TypedDict):
@@ -167,6 +174,40 @@ def bot_of(record: Record, cipher: Cipher, settings: Settings) -> Bot:
         horizon_api_token=secret(record["horizon_api_token"]),
         horizon_base_url=record["horizon_base_url"],
     )
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a value of this name is a secret by the looks: `authToken`, `X-Api-Key`, `db_password`."""
+    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    words = re.sub(r"[\W\d_]+", " ", spaced).lower().split()
+    if any(_SECRET_WORD.fullmatch(word) for word in words):
+        return True
+    return _SECRET_KEY.search("".join(words)) is not None
+
+
+def secrets_in(value: Any, path: str = "") -> Iterator[str]:
+    """The paths of what looks like a secret in a JSON value, at any depth. Numbers are none."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            inner_path = f"{path}.{name}" if path else name
+            if is_secret_name(name) and isinstance(inner, (str, Mapping, list)) and inner:
+                yield inner_path
+            else:
+                yield from secrets_in(inner, inner_path)
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            yield from secrets_in(inner, f"{path}.{position}")
+
+
+def without_secrets(value: Any) -> Any:
+    """A JSON value without what `is_secret_name` says, at any depth."""
+    if isinstance(value, Mapping):
+        return {
+            name: without_secrets(inner)
+            for name, inner in value.items()
+            if not is_secret_name(name)
+        }
+    return [without_secrets(inner) for inner in value] if isinstance(value, list) else value
 
 
 def effective_model(assistant: AssistantRecord, settings: Settings) -> str:

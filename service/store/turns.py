@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
 
-from service.store.database import Database
+from service.store.database import Database, DatabaseDownError
 from service.store.models import (
     ContactRow,
     ConversationRow,
@@ -25,11 +26,13 @@ class Turns:
         self._database = database
 
     def dead_count(self) -> int:
-        with self._database.read() as connection:
-            count = connection.scalar(
-                select(func.count()).select_from(TurnRow).where(TurnRow.status == "dead")
-            )
-        return count or 0
+        """Also raises DatabaseDownError when there are no tables yet: health needs one answer."""
+        query = select(func.count()).select_from(TurnRow).where(TurnRow.status == "dead")
+        try:
+            with self._database.read() as connection:
+                return connection.scalar(query) or 0
+        except SQLAlchemyError as error:
+            raise DatabaseDownError("the dead turns cannot be counted") from error
 
     def dead(self, client_id: str | None = None, limit: int = 100) -> Sequence[dict[str, Any]]:
         """The dead turns, newest first, with what a retry needs."""

@@ -9,7 +9,7 @@ from typing import Any
 import falcon
 
 from service.bots.errors import Fault
-from service.web.errors import Problem, invalid
+from service.web.errors import MAX_ERRORS, Problem, invalid
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
@@ -46,6 +46,8 @@ def read_json_object(request: falcon.Request) -> dict[str, Any]:
 
 def _check(value: Any, path: str, depth: int, faults: list[Fault]) -> None:
     """Collect what JSON allows and a database or the model's API would choke on."""
+    if len(faults) > MAX_ERRORS:
+        return
     if depth > MAX_DEPTH:
         faults.append(Fault(path or None, f"It is nested deeper than {MAX_DEPTH} levels."))
     elif isinstance(value, dict):
@@ -57,17 +59,11 @@ def _check(value: Any, path: str, depth: int, faults: list[Fault]) -> None:
             _check(inner, f"{path}.{position}", depth + 1, faults)
     elif isinstance(value, str):
         if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
-            faults.append(
-                Fault(_printable(path), "It has a NUL character or half a surrogate pair.")
-            )
+            faults.append(Fault(path or None, "It has a NUL character or half a surrogate pair."))
     elif (isinstance(value, float) and not math.isfinite(value)) or (
         isinstance(value, int) and not -_INT64 <= value < _INT64
     ):
         faults.append(Fault(path or None, "The number is too large."))
-
-
-def _printable(path: str) -> str | None:
-    return path.encode("ascii", "backslashreplace").decode() or None
 
 
 def _too_large() -> Problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import falcon
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from service.bots.errors import BotNotFoundError, Fault
 from service.bots.service import BotService, Outcome
 from service.settings import Settings
+from service.store.api_keys import CLIENT_ID
 from service.web.answers import (
     AssistantListEnvelope,
     BotEnvelope,
@@ -34,8 +35,7 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
-_CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,80}")
-_NUMBER = re.compile(r"\+[0-9]{1,17}")
+NUMBER = re.compile(r"\+[0-9]{1,17}")
 
 Request = TypeVar("Request", bound=BotFields)
 Cursor = tuple[datetime, str]
@@ -56,8 +56,8 @@ class BotsResource:
             caller,
             limit,
             after,
-            _filter(request, "client_id", _CLIENT_ID, "Write an id of a client."),
-            _filter(request, "number", _NUMBER, "Write a number like %2B56912345678."),
+            _filter(request, "client_id", CLIENT_ID, "Write an id of a client."),
+            _filter(request, "number", NUMBER, "Write a number like %2B56912345678."),
         )
         _send(
             response,
@@ -187,9 +187,10 @@ def _encode(page: Cursor) -> str:
 def _decode(cursor: str) -> Cursor:
     try:
         time, _, bot_id = base64.urlsafe_b64decode(cursor).decode().partition("|")
-        after = datetime.fromisoformat(time)
-    except (ValueError, binascii.Error):
-        after, bot_id = None, ""
-    if after is None or after.tzinfo is None or not _ID.fullmatch(bot_id):
+        written = datetime.fromisoformat(time)
+        after = None if written.tzinfo is None else written.astimezone(UTC)
+    except (ValueError, OverflowError, binascii.Error):
+        after = None
+    if after is None or not _ID.fullmatch(bot_id):
         raise invalid([Fault("cursor", "Send the next_cursor of an earlier answer, unchanged.")])
     return after, bot_id

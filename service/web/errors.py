@@ -21,6 +21,11 @@ from service.store.bots import NumberTakenError
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 5
+MAX_ERRORS = 100
+"""As many are listed; the rest is counted."""
+_MAX_NAMES = 20
+_MAX_PATH = 200
+_MAX_SENTENCE = 1000
 WEBHOOK_PREFIX = "/webhook"
 
 _EMPTY_TWIML = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
@@ -91,8 +96,9 @@ class Problem(falcon.HTTPError):
 
 def invalid(faults: Sequence[Fault]) -> Problem:
     """422: the request can be read, and these fields cannot be accepted."""
-    names = ", ".join(fault.field or "the request" for fault in faults)
-    return Problem(422, f"Nothing was changed. Correct: {names}.", faults=faults)
+    names = ", ".join(_shown(fault.field) or "the request" for fault in faults[:_MAX_NAMES])
+    more = f" and {len(faults) - _MAX_NAMES} more" if len(faults) > _MAX_NAMES else ""
+    return Problem(422, f"Nothing was changed. Correct: {names}{more}.", faults=faults[:MAX_ERRORS])
 
 
 def install_error_handlers(app: falcon.App[Any, Any]) -> None:
@@ -132,16 +138,31 @@ def _serialize(request: falcon.Request, response: falcon.Response, error: falcon
         type=f"/problems/{getattr(error, 'slug', None) or _SLUGS.get(status, 'http-error')}",
         title=falcon.code_to_http_status(status).partition(" ")[2],
         status=status,
-        detail=error.description or _DETAILS.get(status) or "The request cannot be answered.",
+        detail=_printable(error.description)
+        or _DETAILS.get(status)
+        or "The request cannot be answered.",
         request_id=getattr(request.context, "request_id", None),
         errors=[
-            ErrorAnswer(field=fault.field, message=fault.message)
+            ErrorAnswer(
+                field=_shown(fault.field), message=(_printable(fault.message) or "")[:_MAX_SENTENCE]
+            )
             for fault in getattr(error, "faults", ())
         ]
         or None,
     )
     response.data = problem.model_dump_json(exclude_none=not problem.errors).encode()
     response.content_type = PROBLEM_JSON
+
+
+def _shown(field: str | None) -> str | None:
+    """A field's path; what comes from outside may be as long as the whole request."""
+    path = _printable(field)
+    return path if path is None or len(path) <= _MAX_PATH else f"{path[:_MAX_PATH]}..."
+
+
+def _printable(text: str | None) -> str | None:
+    """The text without what UTF-8 cannot carry: names of fields come from outside."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _unexpected(

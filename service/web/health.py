@@ -27,6 +27,14 @@ def _is_up(check: Callable[[], None]) -> bool:
     return True
 
 
+def _dead_count(turns: Turns) -> int | None:
+    """None while SQL is away or has no tables yet."""
+    try:
+        return turns.dead_count()
+    except OutageError:
+        return None
+
+
 class HealthResource:
     """`GET /health`: 200 while messages can be accepted, 503 otherwise; no secrets, no numbers."""
 
@@ -62,7 +70,7 @@ class HealthResource:
                     "oldest_due_s": round(depth.oldest_due_s, 3),
                 }
         if db:
-            queue["dead"] = self._turns.dead_count()
+            queue["dead"] = _dead_count(self._turns)
         works = redis or spool
         response.status = falcon.HTTP_200 if works else falcon.HTTP_503
         response.media = {
@@ -125,14 +133,10 @@ class MetricsResource:
         self._authenticator = authenticator
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        if not _is_local(request) and self._authenticator.caller(request).client_id:
+        if not _is_local(request) and not self._authenticator.caller(request).is_admin:
             raise Problem(403, "The metrics need an administrator's key, except from this host.")
-        try:
-            dead: int | None = self._turns.dead_count()
-        except OutageError:
-            dead = None
         response.content_type = "text/plain; version=0.0.4; charset=utf-8"
-        response.data = exposition(self._mailbox, dead, self._spool.depth())
+        response.data = exposition(self._mailbox, _dead_count(self._turns), self._spool.depth())
 
 
 def _is_local(request: falcon.Request) -> bool:

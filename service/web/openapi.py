@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +12,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import __version__
+from service.store.api_keys import CLIENT_ID
 from service.web import answers, errors, schemas
+from service.web.bots import NUMBER
 
 _REF = "#/components/schemas/{model}"
 _REQUESTS: tuple[type[BaseModel], ...] = (schemas.BotCreate, schemas.BotUpdate)
@@ -125,8 +128,8 @@ def _bot_paths() -> dict[str, Any]:
                 ("200", answers.BotListEnvelope),
                 (422,),
                 parameters=[
-                    _query("client_id", {"type": "string"}, "Only this client's"),
-                    _query("number", {"type": "string"}, "Only the bot with this number"),
+                    _query("client_id", _text(CLIENT_ID), "Only this client's"),
+                    _query("number", _text(NUMBER), "Only the bot with this number"),
                     _query(
                         "limit",
                         {"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
@@ -288,6 +291,10 @@ def _operation(
     if parameters:
         operation["parameters"] = parameters
     return operation
+
+
+def _text(pattern: re.Pattern[str]) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^{pattern.pattern}$"}
 
 
 def _query(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-import phonenumbers
-from jsonschema import Draft202012Validator, SchemaError
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -14,95 +11,35 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    field_validator,
+    model_validator,
 )
 
 from service.bots.changes import BotChanges, assistant_changes
-from service.store.records import SECRET_FIELDS, is_timezone
-
-_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
-_PLACEHOLDER = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
-_EXAMPLE_NUMBER = "+56912345678"
-
-
-def _check_number(value: str) -> str:
-    if value.lower().startswith("whatsapp:"):
-        raise ValueError(f"write it without 'whatsapp:', like {_EXAMPLE_NUMBER}")
-    if not _E164.fullmatch(value):
-        raise ValueError(f"write it in E.164 form, a plus and only digits, like {_EXAMPLE_NUMBER}")
-    try:
-        is_possible = phonenumbers.is_possible_number(phonenumbers.parse(value))
-    except phonenumbers.NumberParseException:
-        is_possible = False
-    if not is_possible:
-        raise ValueError("no country has such a number: check its country code and its length")
-    return value
-
-
-def _check_timezone(value: str) -> str:
-    if not is_timezone(value):
-        raise ValueError("write a name of the IANA time zone database, like America/Santiago")
-    return value
-
-
-def _check_json_schema(value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        Draft202012Validator.check_schema(value)
-    except SchemaError as error:
-        raise ValueError(f"it is not a JSON Schema: {error.message[:200]}") from None
-    if value and value.get("type") != "object":
-        raise ValueError('its "type" must be "object"')
-    return value
-
-
-def _check_path(value: str) -> str:
-    if not value.startswith("/") or value.startswith("//"):
-        raise ValueError("it must start with one /")
-    if re.search(r"[\s?#\\\x00-\x1f]", value) or ".." in value.split("/"):
-        raise ValueError("it must have no spaces, no .., no ? and no #: a query goes into 'query'")
-    if re.search(r"[{}]", _PLACEHOLDER.sub("", value)):
-        raise ValueError("placeholders look like {lead_id}")
-    return value
-
-
-def _check_unique_names(definitions: list[Any]) -> list[Any]:
-    names = [definition.name for definition in definitions]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"these names stand there twice: {', '.join(twice)}")
-    return definitions
-
-
-def _flatten_function(value: Any) -> Any:
-    """Also takes the older form with the definition inside `function`."""
-    if isinstance(value, dict) and isinstance(value.get("function"), dict):
-        return {**value["function"], **{k: v for k, v in value.items() if k != "function"}}
-    return value
-
-
-def _upper(value: Any) -> Any:
-    return value.upper() if isinstance(value, str) else value
-
-
-def _without_slash(value: str) -> str:
-    return value.rstrip("/")
-
+from service.store.api_keys import CLIENT_ID
+from service.web import field_rules as rules
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Number = Annotated[
     str,
-    AfterValidator(_check_number),
-    Field(examples=[_EXAMPLE_NUMBER], json_schema_extra={"pattern": f"^{_E164.pattern}$"}),
+    AfterValidator(rules.check_number),
+    Field(
+        examples=[rules.EXAMPLE_NUMBER], json_schema_extra={"pattern": f"^{rules.E164.pattern}$"}
+    ),
 ]
-ClientId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
-FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-JsonSchema = Annotated[dict[str, Any], AfterValidator(_check_json_schema)]
+ClientId = Annotated[str, StringConstraints(pattern=f"^{CLIENT_ID.pattern}$")]
+FunctionName = Annotated[str, StringConstraints(pattern=rules.FUNCTION_NAME)]
+JsonSchema = Annotated[dict[str, Any], AfterValidator(rules.check_json_schema)]
+Metadata = Annotated[dict[str, Any], AfterValidator(rules.check_metadata)]
 Instructions = Annotated[str, StringConstraints(min_length=1, max_length=256_000)]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[^\s\x00-\x1f]{1,100}$")]
 Secret = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,500}$")]
-Address = Annotated[str, StringConstraints(max_length=500), AfterValidator(_without_slash)]
+Address = Annotated[str, StringConstraints(max_length=500), AfterValidator(rules.without_slash)]
 Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1600)]
-Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50)]
+Word = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=50),
+    AfterValidator(rules.check_word),
+]
 Words = Annotated[list[Word], Field(min_length=1, max_length=50)]
 
 
@@ -111,11 +48,17 @@ class Strict(BaseModel):
 
 
 class Tool(BaseModel):
-    """A tool of the Responses API, like {"type": "web_search"}; its own fields are not checked."""
+    """A tool of the Responses API, like {"type": "web_search"}; of its own fields only functions'
+    names are checked, and that none is a credential."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
     type: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")]
+
+    @model_validator(mode="after")
+    def _check(self) -> Tool:
+        rules.check_tool(self.type, self.model_extra or {})
+        return self
 
 
 class AssistantConfig(Strict):
@@ -124,11 +67,17 @@ class AssistantConfig(Strict):
     name: Name | None = None
     model: ModelName | None = Field(None, examples=["gpt-6-luna"])
     instructions: Instructions | None = None
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tools: (
+        Annotated[
+            list[Annotated[Tool, BeforeValidator(rules.flatten_function)]],
+            Field(max_length=128),
+        ]
+        | None
+    ) = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     max_output_tokens: Annotated[int, Field(ge=16, le=1_000_000)] | None = None
     reasoning_effort: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,20}$")] | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata | None = None
 
 
 class FunctionDefinition(Strict):
@@ -152,11 +101,11 @@ class HorizonAction(Strict):
     """A CRM call. `{placeholders}` are filled with the function's arguments."""
 
     name: FunctionName
-    method: Annotated[Literal["GET", "POST", "PUT", "PATCH", "DELETE"], BeforeValidator(_upper)] = (
-        Field(examples=["POST"])
-    )
-    path: Annotated[str, StringConstraints(max_length=1000), AfterValidator(_check_path)] = Field(
-        examples=["/api/leads/{lead_id}/"], json_schema_extra={"pattern": "^/"}
+    method: Annotated[
+        Literal["GET", "POST", "PUT", "PATCH", "DELETE"], BeforeValidator(rules.upper)
+    ] = Field(examples=["POST"])
+    path: Annotated[str, StringConstraints(max_length=1000), AfterValidator(rules.check_path)] = (
+        Field(examples=["/api/leads/{lead_id}/"], json_schema_extra={"pattern": "^/"})
     )
     description: Annotated[str, Field(max_length=4000)] = ""
     query: dict[str, Any] = Field(default_factory=dict)
@@ -191,22 +140,24 @@ class BotFields(Strict):
 
     instructions: Instructions | None = None
     openai_model: ModelName | None = Field(None, examples=["gpt-6-luna"])
-    assistant_config: AssistantConfig = Field(default_factory=AssistantConfig)
+    assistant_config: AssistantConfig | None = None
     assistant_functions: (
         Annotated[
-            list[Annotated[FunctionDefinition, BeforeValidator(_flatten_function)]],
+            list[Annotated[FunctionDefinition, BeforeValidator(rules.flatten_function)]],
             Field(max_length=128),
-            AfterValidator(_check_unique_names),
+            AfterValidator(rules.check_unique_names),
         ]
         | None
     ) = None
     horizon_actions: (
-        Annotated[list[HorizonAction], Field(max_length=256), AfterValidator(_check_unique_names)]
+        Annotated[
+            list[HorizonAction], Field(max_length=256), AfterValidator(rules.check_unique_names)
+        ]
         | None
     ) = None
     handoff: HandoffFields | None = None
     report_turns: bool | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata | None = None
     twilio_account_sid: Annotated[str, StringConstraints(pattern=r"^AC[0-9A-Za-z]{32}$")] | None = (
         None
     )
@@ -219,19 +170,8 @@ class BotFields(Strict):
     horizon_api_token: Secret | None = None
     horizon_base_url: Address | None = None
     language: Literal["es", "en"] | None = None
-    timezone: Annotated[str, AfterValidator(_check_timezone)] | None = None
+    timezone: Annotated[str, AfterValidator(rules.check_timezone)] | None = None
     texts: TextFields | None = None
-
-    @field_validator("metadata")
-    @classmethod
-    def _refuse_secrets(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        misplaced = [name for name in SECRET_FIELDS if name in (value or {})]
-        if misplaced:
-            raise ValueError(
-                f"{' and '.join(misplaced)} would stand here in clear: send it at top level, "
-                "where it is encrypted"
-            )
-        return value
 
     def changes(self) -> BotChanges:
         """What to change. Raises InvalidBotError when two places differ on the assistant."""
@@ -242,7 +182,7 @@ class BotFields(Strict):
         if self.horizon_actions is not None:
             bot["horizon_actions"] = [action.model_dump() for action in self.horizon_actions]
         assistant: dict[str, dict[str, Any]] = {
-            place: bot.pop(place)
+            place: bot.pop(place) or {}
             for place in ("assistant_config", "assistant_updates")
             if place in bot
         }
@@ -287,7 +227,7 @@ class BotUpdate(BotFields):
     name: Name = ""
     twilio_phone_number: Number = ""
     client_id: ClientId = ""
-    assistant_updates: AssistantConfig = Field(
-        default_factory=AssistantConfig,
+    assistant_updates: AssistantConfig | None = Field(
+        None,
         description="As assistant_config: what it names changes, in the assistant's next version.",
     )

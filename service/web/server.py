@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 
+from service.log import configure_logging, take_over_gunicorn
 from service.settings import Settings
 
 GRACEFUL_TIMEOUT_S = 20
@@ -16,6 +18,14 @@ GRACEFUL_TIMEOUT_S = 20
 KEEP_ALIVE_S = 75
 """Longer than a proxy keeps its idle connections (nginx 60 s), so that it is the one to close."""
 BACKLOG = 2048
+
+
+class JsonLogger(Logger):  # type: ignore[misc] # its base has no types
+    """gunicorn's logger, whose lines are objects like all others, in the master process too."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        take_over_gunicorn()
 
 
 class WebServer(BaseApplication):  # type: ignore[misc] # its base has no types
@@ -51,6 +61,7 @@ def options(settings: Settings, bind: str | None = None) -> dict[str, Any]:
         "limit_request_field_size": 16_380,
         "accesslog": None,
         "errorlog": "-",
+        "logger_class": JsonLogger,
         "loglevel": settings.log_level.lower(),
         # Its control socket lies in the home folder, which a service need not have.
         "control_socket_disable": True,
@@ -60,4 +71,5 @@ def options(settings: Settings, bind: str | None = None) -> dict[str, Any]:
 
 def run_web(settings: Settings, bind: str | None = None) -> None:
     """Serve until SIGTERM; does not return."""
+    configure_logging(settings.log_level)
     WebServer(options(settings, bind)).run()

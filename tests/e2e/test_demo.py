@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -23,19 +25,29 @@ ENDED_S = 15.0
 class Demo:
     """`horizonctl demo` as a child, with what it printed; all its processes work below one folder."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *words: str,
+        redirect: str = "",
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """`redirect` is what a shell would be told of its standard streams."""
         self._folder = folder
-        environment = {**os.environ, "TMPDIR": str(folder)}
+        environment = {**os.environ, "TMPDIR": str(folder), **(variables or {})}
         environment["PYTHONPATH"] = str(ROOT)
         environment.pop("OPENAI_API_KEY", None)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "service", "demo", *words],
+            [
+                *("/bin/sh", "-c", f'exec "$@" {redirect}', "sh"),
+                *(sys.executable, "-m", "service", "demo", *words),
+            ],
             cwd=folder,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
         )
         self._lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -45,10 +57,10 @@ class Demo:
     def output(self) -> str:
         return "".join(self._lines)
 
-    def write(self, line: str) -> None:
+    def write(self, line: str | bytes) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
+        data = line.encode() if isinstance(line, str) else line
+        os.write(self.process.stdin.fileno(), data + b"\n")
 
     def wait_for(self, text: str) -> None:
         def shown() -> bool:
@@ -153,3 +165,72 @@ def test_a_signal_ends_the_chat_and_all_of_it(tmp_path: Path, number: signal.Sig
     assert code == (0 if number == signal.SIGINT else 128 + number)
     assert "Traceback" not in demo.output
     assert demo.processes() == []
+
+
+def test_a_line_that_is_no_text_is_asked_for_again(tmp_path: Path) -> None:
+    demo = Demo(tmp_path, "--port", str(free_port()))
+    demo.write(b"\xff\xfe")
+    demo.wait_for("no es texto en UTF-8")
+
+    demo.write("Hola")
+    demo.wait_for("Soy el asistente de La Cocina")
+
+    assert demo.end_of_input() == 0
+    assert "Traceback" not in demo.output
+
+
+def test_a_terminal_of_ascii_shows_the_chat(tmp_path: Path) -> None:
+    ascii_only = {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    demo = Demo(tmp_path, "--port", str(free_port()), variables=ascii_only)
+    demo.write("¿Me muestras la carta?")
+    demo.wait_for("Pastel de choclo")
+
+    assert demo.end_of_input() == 0
+    assert "Traceback" not in demo.output
+    assert demo.output.isascii()
+
+
+def test_a_closed_input_ends_the_chat_at_once(tmp_path: Path) -> None:
+    demo = Demo(tmp_path, "--port", str(free_port()), redirect="<&-")
+
+    code = demo.wait()
+
+    assert code == 0, demo.output
+    assert "Hasta luego." in demo.output
+    assert demo.processes() == []
+
+
+def test_a_full_output_ends_the_chat_with_a_sentence(tmp_path: Path) -> None:
+    demo = Demo(tmp_path, "--port", str(free_port()), redirect=">/dev/full")
+
+    code = demo.wait()
+
+    assert code == 1
+    assert demo.output == "The output cannot be written: No space left on device.\n"
+    assert demo.processes() == []
+
+
+def test_a_chat_whose_valkey_is_killed_ends_with_a_sentence(tmp_path: Path) -> None:
+    demo = Demo(tmp_path, "--port", str(free_port()))
+    demo.wait_for("source .demo/env")
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and _is_valkey_of(entry, tmp_path):
+            os.kill(int(entry.name), signal.SIGKILL)
+
+    begun = time.monotonic()
+    demo.write("Hola")
+    code = demo.wait()
+
+    assert code == 1
+    assert time.monotonic() - begun < 30
+    assert "Redis has been down for" in demo.output
+    assert "Traceback" not in demo.output
+    assert demo.processes() == []
+
+
+def _is_valkey_of(process: Path, folder: Path) -> bool:
+    try:
+        works_there = (process / "cwd").readlink().is_relative_to(folder)
+        return works_there and b"valkey" in (process / "cmdline").read_bytes().split(b"\0")[0]
+    except OSError:
+        return False

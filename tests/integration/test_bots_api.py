@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import threading
 from collections.abc import Iterator
@@ -187,6 +188,26 @@ def test_a_second_active_bot_with_the_number_is_a_conflict(service: Service) -> 
             "assistant_functions.0.parameters",
         ),
         ({"metadata": {"twilio_auth_token": "x"}}, "metadata"),
+        ({"metadata": {"crm": [{"authToken": "x"}]}}, "metadata"),
+        ({"assistant_config": {"metadata": {"api_key": "x"}}}, "assistant_config.metadata"),
+        ({"assistant_config": {"tools": [{}]}}, "assistant_config.tools.0.type"),
+        ({"assistant_config": {"tools": [{"type": "function"}]}}, "assistant_config.tools.0"),
+        (
+            {"assistant_config": {"tools": [{"type": "function", "name": "a b"}]}},
+            "assistant_config.tools.0",
+        ),
+        (
+            {"assistant_config": {"tools": [{"type": "mcp", "authorization": "x"}]}},
+            "assistant_config.tools.0",
+        ),
+        (
+            {"assistant_config": {"tools": [{"type": "mcp", "headers": {"X-Any": "x"}}]}},
+            "assistant_config.tools.0",
+        ),
+        ({"texts": {"opt_out_words": ["BAJA", "\U0001f44d"]}}, "texts.opt_out_words.1"),
+        ({"texts": {"opt_in_words": ["!!"]}}, "texts.opt_in_words.0"),
+        ({"openai_base_url": "https://x..com"}, "openai_base_url"),
+        ({"horizon_base_url": "https://[::1"}, "horizon_base_url"),
         ({"metadata": {"a": "nul \0"}}, "metadata.a"),
         ({"metadata": {"a": 10**30}}, "metadata.a"),
         ({"instructions": "a", "assistant_config": {"instructions": "b"}}, "instructions"),
@@ -685,3 +706,80 @@ def test_openapi_examples_are_accepted(lite: Service) -> None:
 
     assert (created.status_code, created.json["warnings"]) == (201, [])
     assert changed.status_code == 200
+
+
+@pytest.mark.parametrize("inner", ["1e999", "[" * 60 + "]" * 60, '"\\u0000"'])
+def test_a_fault_under_an_unprintable_name_is_named(lite: Service, inner: str) -> None:
+    body = f'{{"name": "A", "twilio_phone_number": "{NUMBER}", "metadata": {{"\\ud800": {inner}}}}}'
+
+    answer = lite.client().simulate_post(
+        "/bots", body=body, headers={"Content-Type": "application/json"}
+    )
+
+    assert answer.status_code == 422
+    assert all((field or "").startswith("metadata") for field in fields_of(answer))
+
+
+def test_a_request_that_is_wrong_everywhere_is_answered_shortly(lite: Service) -> None:
+    answer = lite.client().simulate_post(
+        "/bots", json=wanted(metadata={"x" * 100_000: ["\0"] * 5_000})
+    )
+
+    assert answer.status_code == 422
+    assert len(answer.json["errors"]) == 100
+    assert len(answer.text) < 100_000
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_forged_cursor_is_named(service: Service, time: str) -> None:
+    cursor = base64.urlsafe_b64encode(f"{time}|x".encode()).decode()
+
+    answer = service.client().simulate_get("/bots", params={"cursor": cursor})
+
+    assert answer.status_code == 422
+    assert fields_of(answer) == {"cursor"}
+
+
+def test_numbers_and_properties_named_like_secrets_are_kept(lite: Service) -> None:
+    tool = {
+        "type": "function",
+        "name": "f",
+        "parameters": {"properties": {"token": {"type": "string"}}},
+    }
+
+    data = create(
+        lite.client(),
+        metadata={"max_tokens": 5, "secretaria": "Ana"},
+        assistant_config={"tools": [tool]},
+    )
+
+    assert data["metadata"] == {"max_tokens": 5, "secretaria": "Ana"}
+    assert data["assistant"]["tools"] == [tool]
+
+
+def test_a_null_assistant_config_is_the_same_as_none(lite: Service) -> None:
+    data = create(lite.client(), assistant_config=None, instructions="Vende pan.")
+
+    answer = lite.client().simulate_put(
+        f"/bots/{data['id']}", json={"assistant_config": None, "assistant_updates": None}
+    )
+
+    assert answer.status_code == 200
+    assert answer.json["data"]["assistant"] == data["assistant"]
+
+
+def test_an_own_model_server_without_a_key_is_warned_of(lite: Service) -> None:
+    answer = lite.client().simulate_post(
+        "/bots", json=wanted(openai_base_url="https://llm.example")
+    )
+
+    assert answer.status_code == 201
+    assert [warning["field"] for warning in answer.json["warnings"]] == ["openai_api_key"]
+
+
+def test_openapi_tells_what_the_filters_of_the_list_look_like(lite: Service) -> None:
+    parameters = document(lite.settings.public_base_url)["paths"]["/bots"]["get"]["parameters"]
+
+    patterns = {parameter["name"]: parameter["schema"].get("pattern") for parameter in parameters}
+    assert patterns["client_id"] == "^[A-Za-z0-9._-]{1,80}$"
+    assert patterns["number"] == r"^\+[0-9]{1,17}$"

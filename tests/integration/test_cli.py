@@ -245,6 +245,71 @@ def test_a_new_key_is_the_only_thing_on_standard_output(
     assert result.out.count("\n") == 1
 
 
+@pytest.mark.parametrize("client", ["", "a b", "x" * 81])
+def test_a_key_of_no_client_is_refused(
+    service_environment: dict[str, str], ctl: Ctl, client: str
+) -> None:
+    result = ctl("key", "create", "--name", "panel", "--client", client)
+
+    assert (result.code, result.out) == (2, "")
+    assert result.err.count("\n") == 1
+    assert ctl("key", "list", "--json").json == []
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "a\0b"])
+def test_a_key_with_an_impossible_name_is_refused(
+    service_environment: dict[str, str], ctl: Ctl, name: str
+) -> None:
+    result = ctl("key", "create", "--name", name, "--admin")
+
+    assert (result.code, result.out) == (2, "")
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"name": "A\\u0000"}', "name: It has a NUL"),
+        ('{"name": "' + "x" * 201 + '"}', "name: "),
+        ('{"name": "A", "metadata": {"\\u0000": 1}}', "metadata: It has a NUL"),
+        ('{"name": "A\\ud800"}', "is not JSON"),
+        ('{"metadata": ' + '{"a":' * 60 + "1" + "}" * 61, "metadata: It is nested deeper"),
+    ],
+    ids=["nul", "long", "nul-in-a-name", "half-a-surrogate-pair", "deep"],
+)
+def test_what_rest_refuses_is_refused_in_a_file_too(
+    service_environment: dict[str, str], ctl: Ctl, tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / "bot.json").write_text(text)
+
+    result = ctl("bots", "add", "--file", "bot.json", "--number", NUMBER)
+
+    assert result.code == 1
+    assert words in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_secret_of_the_environment_that_is_no_text_is_refused(
+    service_environment: dict[str, str], ctl: Ctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOT_OPENAI_API_KEY", "sk-\udcff")
+
+    result = ctl("bots", "add", "--name", "Otro", "--number", NUMBER)
+
+    assert result.code == 1
+    assert result.err.startswith("openai_api_key: ")
+
+
+def test_removing_and_revoking_answer_in_json(bot: dict[str, Any], ctl: Ctl) -> None:
+    key_id = ctl("key", "create", "--name", "panel", "--admin", "--json").json["id"]
+
+    revoked = ctl("key", "revoke", key_id, "--json")
+    removed = ctl("bots", "remove", bot["id"], "--yes", "--json")
+
+    assert revoked.json == {"id": key_id, "revoked": True}
+    assert removed.json == {"id": bot["id"], "removed": True}
+
+
 def test_a_conversation_is_listed_and_shown(stack: Stack, ctl: Ctl, as_stack: None) -> None:
     with stack.worker():
         stack.send("hola")

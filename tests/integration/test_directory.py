@@ -137,6 +137,14 @@ def sqlite_world(sqlite_url: str, redis_url: str) -> Iterator[World]:
     world.database.close()
 
 
+def is_unknown(directory: BotDirectory) -> bool:
+    """Whether the number is said to have no bot; False also while nobody can say."""
+    try:
+        return directory.find(NUMBER) is None
+    except DirectoryUnavailableError:
+        return False
+
+
 def wait_for(condition: Callable[[], bool], within_s: float = 5) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
@@ -405,6 +413,56 @@ def test_a_bot_of_horizon_is_never_stale_by_our_revision(sqlite_world: World) ->
     assert bot is not None
 
     assert directory.reload_if_stale(bot, None) is bot
+
+
+def test_a_bot_of_horizons_endpoint_is_not_deleted_because_its_number_is_unknown(
+    sqlite_world: World,
+) -> None:
+    sqlite_world.horizon.configs[NUMBER] = {"id": 9}
+
+    with pytest.raises(DirectoryUnavailableError, match="number is not known"):
+        sqlite_world.directory().by_id("hz_9")
+
+
+def test_a_bot_of_horizons_endpoint_is_found_by_its_id_and_number(sqlite_world: World) -> None:
+    sqlite_world.horizon.configs[NUMBER] = {"id": 9}
+
+    bot = sqlite_world.directory().by_id("hz_9", NUMBER)
+
+    assert bot is not None
+    assert bot.id == "hz_9"
+
+
+def test_a_bot_that_horizons_endpoint_no_longer_has_is_none(sqlite_world: World) -> None:
+    sqlite_world.horizon.configs[NUMBER] = {"id": 9}
+    directory = sqlite_world.directory()
+    directory.find(NUMBER)
+    sqlite_world.horizon.configs.clear()
+
+    assert directory.load("hz_9", NUMBER) is None
+    assert directory.by_id("hz_9", NUMBER) is None
+
+
+def test_a_deletion_at_horizons_endpoint_that_redis_missed_is_made_up_for(
+    sqlite_world: World, redis_server: RealRedis
+) -> None:
+    sqlite_world.horizon.configs[NUMBER] = {"id": 9}
+    directory = sqlite_world.directory()
+    directory.find(NUMBER)
+    sqlite_world.horizon.configs.clear()
+    redis_server.stop()
+    directory.load("hz_9", NUMBER)
+    redis_server.start()
+    stop = threading.Event()
+    listener = threading.Thread(target=directory.listen_forever, args=(stop,))
+
+    listener.start()
+
+    try:
+        wait_for(lambda: is_unknown(sqlite_world.directory()))
+    finally:
+        stop.set()
+        listener.join(5)
 
 
 def test_refreshing_tells_the_source(sqlite_world: World) -> None:

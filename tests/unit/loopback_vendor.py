@@ -160,8 +160,8 @@ def _handler(vendor: LoopbackVendor) -> type[BaseHTTPRequestHandler]:
             content = answer.body
             if not isinstance(content, bytes):
                 content = json.dumps(content).encode()
-            self.send_response(answer.status)
-            for name, value in answer.headers.items():
+            self.send_response_only(answer.status)
+            for name, value in {"Date": self.date_time_string(), **answer.headers}.items():
                 self.send_header(name, value)
             if "Content-Type" not in answer.headers:
                 self.send_header("Content-Type", "application/json")

@@ -43,6 +43,9 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
         "::127.0.0.1",
         "2002:7f00:1::",
         "64:ff9b::7f00:1",
+        "fec0::1",
+        "192.88.99.1",
+        "::ffff:192.88.99.1",
     ],
 )
 def test_an_address_that_leads_inside_is_not_public(address: str) -> None:
@@ -67,6 +70,11 @@ def test_a_public_https_address_may_be_saved(url: str) -> None:
         ("https://crm.example.com?a=1", "query"),
         ("https://crm.example.com#a", "fragment"),
         ("https://crm.example.com:99999", "port"),
+        ("https://crm.example.com:0", "port"),
+        ("https://crm..com", "look like"),
+        ("https://-crm.com", "look like"),
+        ("https://[v1.x]", "look like"),
+        ("https://[::1", "look like"),
         ("https://crm.example.com\\@127.0.0.1", "plain characters"),
         ("https://crm.example.com\n", "plain characters"),
         ("https://localhost", "public internet"),

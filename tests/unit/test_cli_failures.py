@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,9 @@ from service.demo.folder import DemoFolder
 from service.settings import Settings
 from service.store.database import DatabaseDownError
 from service.store.redis_client import RedisDownError
+
+ROOT = Path(__file__).parents[2]
+PRINT_JSON = "from service.cli.output import print_json; print_json({'name': 'Ñuñoa'})"
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +69,58 @@ def test_a_new_secret_key_needs_no_settings_and_works(
     key = capsys.readouterr().out.strip()
     assert code == 0
     assert Fernet(key).decrypt(Fernet(key).encrypt(b"text")) == b"text"
+
+
+def test_a_new_secret_key_can_be_json(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["key", "secret", "--json"])
+
+    key = json.loads(capsys.readouterr().out)["key"]
+    assert code == 0
+    assert Fernet(key).decrypt(Fernet(key).encrypt(b"text")) == b"text"
+
+
+def test_an_argument_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["bots", "show", "bot_\udcff"])
+
+    assert code == 2
+    assert capsys.readouterr().err == "An argument is not UTF-8 text.\n"
+
+
+@pytest.mark.parametrize(
+    ("redirect", "code", "said"),
+    [
+        (">/dev/full", 1, "The output cannot be written: No space left on device.\n"),
+        (">&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+    ],
+)
+def test_streams_that_a_shell_closed_or_filled_are_no_fault_of_the_program(
+    redirect: str, code: int, said: str
+) -> None:
+    ended = subprocess.run(
+        [
+            *("/bin/sh", "-c", f'exec "$@" {redirect}', "sh"),
+            *(sys.executable, "-m", "service", "settings", "--json"),
+        ],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert (ended.returncode, ended.stderr) == (code, said)
+
+
+def test_json_on_an_output_of_ascii_is_whole() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", PRINT_JSON],
+        env={"PYTHONPATH": str(ROOT), "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=30,
+        check=True,
+    )
+
+    assert json.loads(ended.stdout) == {"name": "Ñuñoa"}
 
 
 def test_an_outage_of_the_database_says_what_to_check() -> None:

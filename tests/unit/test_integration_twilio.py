@@ -51,11 +51,15 @@ def messenger_at(vendor: LoopbackVendor, **more: Any) -> TwilioMessenger:
 
 def record(sid: str, created_at: datetime, **more: Any) -> dict[str, Any]:
     base = {"sid": sid, "to": TO, "body": f"texto {sid}", "direction": "outbound-api"}
+    base["from"] = "whatsapp:+56911112222"
     return {**base, "date_created": format_datetime(created_at), "date_sent": None, **more}
 
 
-def listing(*records: dict[str, Any]) -> Answer:
-    return Answer(body={"messages": list(records), "next_page_uri": None, "page_size": 50})
+def listing(*records: dict[str, Any], ahead_s: float = 0) -> Answer:
+    """A list of messages from a Twilio whose clock is this far ahead of ours."""
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead_s), usegmt=True)
+    body = {"messages": list(records), "next_page_uri": None, "page_size": 50}
+    return Answer(body=body, headers={"Date": date})
 
 
 def credentials(received: Received) -> str:
@@ -239,13 +243,13 @@ def test_sent_messages_are_found_oldest_first(vendor: LoopbackVendor) -> None:
     vendor.answer = listing(
         record("SM3", NOON + timedelta(seconds=2)),
         record("SM2", NOON),
-        record("SM1", NOON - timedelta(seconds=1)),
+        record("SM1", NOON - timedelta(seconds=5)),
     )
 
     found = messenger_at(vendor).find_sent(bot_with(), TO, NOON.replace(microsecond=900_000))
 
     assert [(sent.sid, sent.body) for sent in found] == [("SM2", "texto SM2"), ("SM3", "texto SM3")]
-    assert found[0].created_at == NOON
+    assert NOON <= found[0].created_at < NOON + timedelta(seconds=2)
     assert vendor.last.query == {"To": TO, "From": "whatsapp:+56911112222", "PageSize": "50"}
 
 
@@ -255,14 +259,59 @@ def test_what_the_contact_wrote_is_not_found_as_sent(vendor: LoopbackVendor) -> 
     assert list(messenger_at(vendor).find_sent(bot_with(), TO, NOON)) == []
 
 
-def test_messages_of_a_messaging_service_are_found_whatever_their_sender(
+def test_messages_of_the_bots_messaging_service_are_found_whatever_their_sender(
     vendor: LoopbackVendor,
 ) -> None:
-    vendor.answer = listing(record("SM1", NOON, **{"from": "whatsapp:+1"}))
+    sender = {"from": "whatsapp:+1"}
+    vendor.answer = listing(
+        record("SM1", NOON, **sender, messaging_service_sid="MG1"),
+        record("SM2", NOON, **sender, messaging_service_sid="MG2"),
+        record("SM3", NOON, **sender),
+        record("SM4", NOON),
+    )
     bot = bot_with(twilio_messaging_service_sid="MG1")
 
-    assert len(messenger_at(vendor).find_sent(bot, TO, NOON)) == 1
+    found = messenger_at(vendor).find_sent(bot, TO, NOON)
+
+    assert [sent.sid for sent in found] == ["SM1", "SM4"]
     assert "From" not in vendor.last.query
+
+
+def test_messages_of_another_bot_of_the_account_are_not_found(vendor: LoopbackVendor) -> None:
+    vendor.answer = listing(
+        record("SM1", NOON, **{"from": "whatsapp:+1", "messaging_service_sid": "MG2"}),
+        record("SM2", NOON, **{"from": None}),
+    )
+
+    assert list(messenger_at(vendor).find_sent(bot_with(), TO, NOON)) == []
+
+
+@pytest.mark.parametrize("ahead_s", [5, -5])
+def test_what_was_sent_is_found_although_the_clocks_differ(
+    vendor: LoopbackVendor, ahead_s: int
+) -> None:
+    there = NOON + timedelta(seconds=ahead_s)
+    vendor.answer = listing(
+        record("SM2", there), record("SM1", there - timedelta(seconds=4)), ahead_s=ahead_s
+    )
+
+    found = messenger_at(vendor).find_sent(bot_with(), TO, NOON)
+
+    assert [sent.sid for sent in found] == ["SM2"]
+    assert NOON <= found[0].created_at < NOON + timedelta(seconds=2)
+
+
+@pytest.mark.parametrize("date", ["", "soon"])
+def test_an_answer_without_a_time_leaves_the_clocks_difference_as_it_was(
+    vendor: LoopbackVendor, date: str
+) -> None:
+    messenger = messenger_at(vendor)
+    vendor.answer = listing(ahead_s=60)
+    messenger.find_sent(bot_with(), TO, NOON)
+    told = listing(record("SM1", NOON))
+    vendor.answer = Answer(told.status, told.body, {"Date": date})
+
+    assert list(messenger.find_sent(bot_with(), TO, NOON)) == []
 
 
 @pytest.mark.parametrize(
@@ -272,7 +321,7 @@ def test_messages_of_a_messaging_service_are_found_whatever_their_sender(
         Answer(ending="silent"),
         Answer(503, b""),
         Answer(body=b"<html>"),
-        listing({"sid": "SM1", "direction": "outbound-api", "date_created": None}),
+        listing({**record("SM1", NOON), "date_created": None}),
     ],
 )
 def test_a_list_that_cannot_be_read_is_transient(vendor: LoopbackVendor, answer: Answer) -> None:

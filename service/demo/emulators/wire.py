@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http import HTTPStatus
 from io import BufferedReader
 from time import monotonic
@@ -105,6 +106,7 @@ def write_response(connection: socket.socket, response: Response, *, keep_alive:
     content_type, payload = _encode(response.body)
     headers = {
         "Content-Type": content_type,
+        "Date": formatdate(usegmt=True),
         **response.headers,
         "Content-Length": str(len(payload)),
         "Connection": "keep-alive" if keep_alive else "close",

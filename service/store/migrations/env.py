@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import text
 
-from service.store.database import Database
+from service.store.database import Database, lift_time_limits
 from service.store.models import Base
 
 _MIGRATION_LOCK = 7_210_431
@@ -15,7 +15,7 @@ def run(database: Database) -> None:
     with database.engine.begin() as connection:
         if not database.is_sqlite:
             # Two hosts that migrate at once: the second waits and finds nothing to do.
-            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            lift_time_limits(connection)
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
         context.configure(
             connection=connection,
