@@ -38,7 +38,7 @@ def configure_logging(level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _StandardOutput()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
@@ -57,6 +57,16 @@ def configure_logging(level: str) -> None:
     # The clients' own request logs hold addresses with numbers in them.
     for name in ("httpx2", "httpcore2", "openai", "urllib3", "twilio", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _StandardOutput(logging.Handler):
+    """Writes to what standard output is now, not to what it was when logging was set up."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stdout, flush=True)
+        except Exception:
+            self.handleError(record)
 
 
 def take_over_gunicorn() -> None:

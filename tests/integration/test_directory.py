@@ -13,6 +13,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import text, update
 
 from service.conversation.clock import utc_now
+from service.conversation.outage import OutageError
 from service.conversation.ports import TransientError
 from service.settings import Settings
 from service.store import bots, keys
@@ -141,11 +142,11 @@ def is_unknown(directory: BotDirectory) -> bool:
     """Whether the number is said to have no bot; False also while nobody can say."""
     try:
         return directory.find(NUMBER) is None
-    except DirectoryUnavailableError:
+    except OutageError:
         return False
 
 
-def wait_for(condition: Callable[[], bool], within_s: float = 5) -> None:
+def wait_for(condition: Callable[[], bool], within_s: float = 10) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"

@@ -253,13 +253,10 @@ def test_new_messages_go_through_the_spool_while_it_is_not_empty(door: Door) -> 
     assert stack.container.spool.depth() == 2
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_while_the_database_is_down_known_bots_go_on_and_unknown_numbers_get_503(
-    make_stack: MakeStack, postgres_server: RealPostgres, request: pytest.FixtureRequest
+    make_stack: MakeStack, postgres_server: RealPostgres
 ) -> None:
-    if "postgresql" not in request.node.callspec.id:
-        stack = make_stack()
-        assert stack.container.database.is_sqlite
-        return
     stack = make_stack()
     stack.add_bot()
     door = Door(stack, falcon.testing.TestClient(create_app(stack.container)))
@@ -279,12 +276,11 @@ def test_while_the_database_is_down_known_bots_go_on_and_unknown_numbers_get_503
     other.close()
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_turn_goes_on_after_an_outage_of_the_database_without_counting_it(
-    make_stack: MakeStack, postgres_server: RealPostgres, request: pytest.FixtureRequest
+    make_stack: MakeStack, postgres_server: RealPostgres
 ) -> None:
     stack = make_stack(LEASE_S="10")
-    if stack.container.database.is_sqlite:
-        return
     stack.add_bot()
     stack.openai.model_delay_s = 0.5
     with stack.worker():
