@@ -18,7 +18,7 @@ from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
 
 from service.conversation.templates import ArgumentsError
 
-__all__ = ["validate_arguments"]
+__all__ = ["check_parameters", "validate_arguments"]
 
 MAX_FAULTS = 5
 MAX_FAULT_CHARS = 200
@@ -35,6 +35,22 @@ _UNFOLLOWED = ("$dynamicRef", "$recursiveRef", "$id")
 
 class _BrokenSchemaError(Exception):
     """The schema cannot be used."""
+
+
+def check_parameters(schema: Mapping[str, Any]) -> None:
+    """See, before it is saved, that arguments can be checked against this schema.
+
+    Raises:
+        ValueError: a sentence that says what it must not have.
+    """
+    root = {name: value for name, value in schema.items() if name != "$id"}
+    try:
+        Draft202012Validator(root, pattern_options=RegexOptions(), offline=True)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "a pattern may have no look-around and no back reference, and a $ref must lead into "
+            "the schema itself"
+        ) from error
 
 
 def validate_arguments(schema: Mapping[str, Any], arguments_json: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import phonenumbers
 from jsonschema import Draft202012Validator, SchemaError
 
+from service.conversation.arguments import check_parameters
 from service.store.records import SECRET_FIELDS, is_timezone, secrets_in
 
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -46,6 +47,7 @@ def check_json_schema(value: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"it is not a JSON Schema: {error.message[:200]}") from None
     if value and value.get("type") != "object":
         raise ValueError('its "type" must be "object"')
+    check_parameters(value)
     return value
 
 

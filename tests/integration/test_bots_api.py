@@ -31,6 +31,11 @@ from tests.servers import RealRedis
 ADMIN_KEY = "admin-key-of-at-least-32-characters"
 NUMBER = "+56911111111"
 OTHER = "+56922222222"
+WITH_LOOK_AHEAD = {"type": "object", "properties": {"rut": {"type": "string", "pattern": "(?=a)b"}}}
+WITH_FOREIGN_REFERENCE = {
+    "type": "object",
+    "properties": {"rut": {"$ref": "https://example.com/rut.json"}},
+}
 
 
 @dataclass
@@ -185,6 +190,14 @@ def test_a_second_active_bot_with_the_number_is_a_conflict(service: Service) -> 
         ({"assistant_functions": [{"name": "a"}, {"name": "a"}]}, "assistant_functions"),
         (
             {"assistant_functions": [{"name": "a", "parameters": {"type": "nothing"}}]},
+            "assistant_functions.0.parameters",
+        ),
+        (
+            {"assistant_functions": [{"name": "a", "parameters": WITH_LOOK_AHEAD}]},
+            "assistant_functions.0.parameters",
+        ),
+        (
+            {"assistant_functions": [{"name": "a", "parameters": WITH_FOREIGN_REFERENCE}]},
             "assistant_functions.0.parameters",
         ),
         ({"metadata": {"twilio_auth_token": "x"}}, "metadata"),
