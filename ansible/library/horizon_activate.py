@@ -87,6 +87,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible.module_utils.horizon_host import Machine
 from ansible.module_utils.horizon_releases import (
     RELEASE,

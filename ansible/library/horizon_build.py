@@ -123,7 +123,9 @@ def build(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     try:
         lock = repository.git("show", f"{tree}:{LOCK}")
     except BuildError:
-        raise BuildError(f"Version {version} has no {LOCK}: it is older than these playbooks.") from None
+        raise BuildError(
+            f"Version {version} has no {LOCK}: it is older than these playbooks."
+        ) from None
     folder = Path(parameters["folder"])
     archive = folder / f"{name}.tar.gz"
     changed = not archive.exists()

@@ -106,10 +106,16 @@ class Machine:
             raise ReleaseError(f"it cannot read the database's schema: {reason}") from None
         return dict(schema)
 
-    def migrate(self, release: str) -> None:
-        if self._backup_folder is not None:
+    def migrate(self, release: str, *, is_new: bool) -> None:
+        if self._backup_folder is not None and not is_new:
             file = self._backup_folder / f"before-{release}.db"
-            self._must(release, "the database cannot be saved", "db", "backup", "--force", str(file))
+            if not self._backup_folder.exists():
+                self._backup_folder.mkdir(mode=0o700)
+                home = self._backup_folder.parent.stat()
+                os.chown(self._backup_folder, home.st_uid, home.st_gid)
+            self._must(
+                release, "the database cannot be saved", "db", "backup", "--force", str(file)
+            )
             self._drop_old_backups()
         self._must(release, "its migration failed, and the database is as it was", "db", "upgrade")
 
@@ -242,10 +248,11 @@ def _words(message: str) -> str:
         return line
     if entry.get("level") not in ("error", "critical"):
         return ""
-    return ": ".join(filter(None, (str(entry.get("event", "")), _last_line(entry.get("exception", "")))))
+    return ": ".join(
+        filter(None, (str(entry.get("event", "")), _last_line(entry.get("exception", ""))))
+    )
 
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
     return lines[-1] if lines else ""
-

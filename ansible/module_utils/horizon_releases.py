@@ -83,11 +83,17 @@ class Host(Protocol):
     def enable(self, units: Iterable[str]) -> None: ...
     def enabled(self) -> list[str]: ...
     def disable(self, units: Iterable[str]) -> None: ...
+    def reload(self) -> None:
+        """Let systemd read the units again."""
+
     def schema(self, release: str) -> dict[str, Any]:
         """`horizonctl db current --json` of that release. Raises ReleaseError."""
 
-    def migrate(self, release: str) -> None:
-        """Raises ReleaseError."""
+    def migrate(self, release: str, *, is_new: bool) -> None:
+        """Bring the database, which has no tables yet when it is new, to the release's schema.
+
+        Raises ReleaseError.
+        """
 
     def probe(self, release: str) -> None:
         """Raises ReleaseError."""
@@ -276,7 +282,7 @@ def _migrate(host: Host, release: str, steps: list[str]) -> None:
             f"and which its code ({schema['release']}) does not know. Remedy: deploy a version that "
             "knows this schema, or restore a backup from before it."
         )
-    host.migrate(release)
+    host.migrate(release, is_new=schema["state"] == "empty")
     steps.append(f"database at {schema['release']}")
 
 

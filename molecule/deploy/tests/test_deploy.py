@@ -1,0 +1,237 @@
+"""What an operator does to a server that is answering, in the order of a bad week."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from typing import Any
+
+from conftest import MACHINE, Load
+from machine import EPHEMERAL, ROOT, SCENARIO, Run, on, playbook, wait_for
+from versions import Versions
+
+SLOWEST_ACKNOWLEDGEMENT_MS = 1000
+LONGEST_DEPLOY_S = 60
+
+
+def running() -> str:
+    """The release that serves, as its own health says it."""
+    return str(json.loads(on(MACHINE, "curl -s --unix-socket /run/horizonai-bots.sock http://x/health"))["release"])
+
+
+def units() -> list[str]:
+    text = on(MACHINE, "systemctl list-units --plain --no-legend 'horizonai-bots*@*' | cut -d' ' -f1")
+    return sorted(text.split())
+
+
+def deploy(version: str, *arguments: str, **extra: object) -> Run:
+    return playbook("deploy.yml", *arguments, version=version, **extra)
+
+
+def assert_taken_back(run: Run, reason: str, before: tuple[str, list[str]]) -> None:
+    assert run.code != 0, run.output
+    words = " ".join(run.output.split())
+    assert re.search(reason, words), run.output
+    assert (running(), units()) == before
+
+
+def state() -> tuple[str, list[str]]:
+    return running(), units()
+
+
+def test_rollback_with_nothing_to_go_back_to_says_so(load: Load, versions: Versions) -> None:
+    load.phase("rollback without a predecessor")
+    before = state()
+
+    run = playbook("rollback.yml")
+
+    assert_taken_back(run, "There is no earlier good release on this host to go back to", before)
+
+
+def test_good_version_is_deployed_within_its_time(load: Load, versions: Versions) -> None:
+    load.phase("good deploy")
+    version = versions.next_good("second")
+
+    run = deploy(version)
+
+    assert run.code == 0, run.output
+    assert running().endswith(version[:12])
+    print(f"deploy with an unchanged lock, drain included: {run.seconds:.1f} s")
+    assert run.seconds <= LONGEST_DEPLOY_S
+
+
+def test_same_version_again_changes_nothing(load: Load, versions: Versions) -> None:
+    load.phase("same version again")
+    before = state()
+
+    run = deploy(versions.good)
+
+    assert (run.code, run.changed) == (0, 0), run.output
+    assert state() == before
+    assert "runs already, nothing was done" in run.output
+
+
+def test_version_that_fails_to_import_is_taken_back(load: Load, versions: Versions) -> None:
+    load.phase("bad import")
+    before = state()
+    bad = versions.change("bad-import", "service/web/webhook.py", "import falcon\n", "import falcon\nimport nowhere\n")
+
+    assert_taken_back(deploy(bad), "was taken back: its probe failed: .*nowhere", before)
+
+
+def test_version_whose_migration_fails_is_taken_back(load: Load, versions: Versions) -> None:
+    load.phase("bad migration")
+    before = state()
+    schema = on(MACHINE, "horizonctl db current --json")
+    bad = versions.migration("bad-migration", fails=True)
+
+    assert_taken_back(deploy(bad), "its migration failed, and the database is as it was", before)
+    assert on(MACHINE, "horizonctl db current --json") == schema
+
+
+def test_version_that_is_never_ready_is_taken_back(load: Load, versions: Versions) -> None:
+    load.phase("never ready")
+    before = state()
+    bad = versions.change(
+        "never-ready",
+        "service/web/health.py",
+        "        ready = accepts and migrated\n",
+        "        from pathlib import Path\n"
+        "        mine = Path('/run/horizonai-bots').glob(f'web-{self._release}*')\n"
+        "        ready = accepts and migrated and not list(mine)\n",
+    )
+
+    assert_taken_back(deploy(bad), "its web was not ready within 20 s: HTTP 503", before)
+
+
+def test_version_whose_worker_dies_is_taken_back(load: Load, versions: Versions) -> None:
+    load.phase("worker dies")
+    before = state()
+    bad = versions.change(
+        "worker-dies",
+        "service/worker.py",
+        "        pool = ThreadPoolExecutor(self._threads + self._reserve",
+        "        raise RuntimeError('no worker today')\n"
+        "        pool = ThreadPoolExecutor(self._threads + self._reserve",
+    )
+
+    assert_taken_back(deploy(bad), "horizonai-bots-worker@.* died at start: .*no worker today", before)
+
+
+def test_version_whose_worker_is_silent_is_taken_back(load: Load, versions: Versions) -> None:
+    load.phase("silent worker")
+    before = state()
+    bad = versions.change(
+        "silent-worker",
+        "service/worker.py",
+        '        key = keys.worker(self.id)\n        while',
+        '        key = keys.worker(self.id)\n        self._stopping.wait()\n        while',
+    )
+
+    assert_taken_back(deploy(bad), "sent no heartbeat within 20 s", before)
+
+
+def test_version_whose_packages_do_not_match_is_refused(load: Load, versions: Versions) -> None:
+    load.phase("bad lock")
+    before = state()
+    lock = (versions.folder / "service/requirements.txt").read_text(encoding="utf-8")
+    digests = re.search(r"(?m)^falcon==.*\\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\\n|\n))+)", lock)
+    assert digests is not None
+    bad = versions.change(
+        "bad-lock", "service/requirements.txt", digests[1], f"    --hash=sha256:{'0' * 64}\n"
+    )
+
+    assert_taken_back(deploy(bad), "the virtual environment cannot be made.*falcon", before)
+
+
+def test_interrupted_deploy_is_finished_by_the_next_run(load: Load, versions: Versions) -> None:
+    load.phase("interrupted deploy")
+    version = versions.next_good("third")
+    before = running()
+    process = subprocess.Popen(
+        [
+            *("ansible-playbook", "deploy.yml", "-i", str(SCENARIO / "inventory/hosts.yml")),
+            *("-e", f"version={version}"),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for(lambda: any(version[:12] in unit for unit in units()), 120, "the new release starts")
+    # The controller goes away, and so does what it runs on the host.
+    process.send_signal(signal.SIGKILL)
+    on(MACHINE, "pkill -KILL -f horizon_activate || true")
+    process.wait()
+    assert running() in (before, running())
+
+    run = deploy(version)
+
+    assert run.code == 0, run.output
+    assert running().endswith(version[:12])
+    assert all(version[:12] in unit for unit in units())
+
+
+def test_rollback_goes_back_and_marks_the_bad_one(load: Load, versions: Versions) -> None:
+    load.phase("rollback")
+    left = running()
+
+    run = playbook("rollback.yml")
+
+    assert run.code == 0, run.output
+    assert running() != left
+    print(f"rollback: {run.seconds:.1f} s")
+    again = deploy(left.partition("_")[2])
+    assert_taken_back(again, "was marked bad at", state())
+    assert playbook("rollback.yml", release=left).code != 0
+
+
+def test_rollback_across_a_migration_that_forbids_it_is_refused(load: Load, versions: Versions) -> None:
+    load.phase("migration that forbids going back")
+    old = running()
+    run = deploy(versions.migration("new-schema", forbids_older=True))
+    assert run.code == 0, run.output
+    before = state()
+
+    assert_taken_back(playbook("rollback.yml", release=old), "cannot run on the database's schema", before)
+
+
+def test_changed_setting_is_applied_by_overlap(load: Load, versions: Versions) -> None:
+    load.phase("changed setting")
+    release = running()
+
+    run = playbook("site.yml", app_web_threads=6)
+
+    assert run.code == 0, run.output
+    assert running() == release
+    assert any(f"{release}:2" in unit for unit in units())
+
+
+def test_setting_that_breaks_the_service_is_put_back(load: Load, versions: Versions) -> None:
+    load.phase("broken setting")
+    before = state()
+    settings = on(MACHINE, "sha256sum /etc/horizonai-bots/env")
+
+    run = playbook("site.yml", "--tags", "app", app_web_threads=6, app_redis_port=6399)
+
+    assert_taken_back(run, "Redis", before)
+    assert on(MACHINE, "sha256sum /etc/horizonai-bots/env") == settings
+
+
+def test_no_message_was_failed_lost_or_answered_twice(load: Load) -> None:
+    load.phase("after")
+    time.sleep(5)
+    load.end()
+
+    figures: dict[str, Any] = load.checked()
+
+    print((EPHEMERAL / "load.log").read_text(encoding="utf-8"))
+    print(json.dumps({name: value for name, value in figures.items() if name != "messages"}, indent=1))
+    assert figures["failed"] == 0
+    assert figures["lost"] == 0
+    assert figures["twice"] == 0
+    assert figures["sent"] == figures["acknowledged"] > 0
+    assert figures["slowest_ms"] <= SLOWEST_ACKNOWLEDGEMENT_MS

@@ -1,0 +1,275 @@
+"""How one release replaces another, on a machine that is made of a few dictionaries."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+releases = importlib.import_module("ansible.module_utils.horizon_releases")
+ReleaseError = releases.ReleaseError
+
+A, B, C = (
+    "20260101000000_aaaaaaaaaaaa",
+    "20260102000000_bbbbbbbbbbbb",
+    "20260103000000_cccccccccccc",
+)
+FAST = releases.Limits(ready_s=5, heartbeat_s=5, settle_s=1)
+
+
+class FakeHost:
+    """Units run from their start on; what breaks is named by the release."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, int] = {}
+        self.dead: set[str] = set()
+        self.wanted: set[str] = set()
+        self.current: str | None = None
+        self.revision: dict[str, Any] = {
+            "runs": True,
+            "state": "at head",
+            "current": "1",
+            "release": "1",
+        }
+        self.breaks: dict[str, str] = {}
+        self.now = 0.0
+        self.history: list[str] = []
+        self._pid = 100
+
+    def break_at(self, release: str, stage: str) -> None:
+        self.breaks[release] = stage
+
+    def _stage(self, name: str) -> str | None:
+        return self.breaks.get(releases.release_of(name))
+
+    def units(self) -> list[str]:
+        return sorted(self.running)
+
+    def state(self, unit: str) -> Any:
+        up = unit in self.running and unit not in self.dead
+        return releases.UnitState(unit, "active" if up else "failed", 0, self.running.get(unit, 0))
+
+    def start(self, units: Iterable[str]) -> None:
+        for unit in units:
+            self._pid += 1
+            self.running[unit] = self._pid
+            instance = releases.instance_of(unit)
+            if self._stage(instance) == "worker dies" and "worker" in unit:
+                self.dead.add(unit)
+        self.history.append("start")
+
+    def stop(self, units: Iterable[str]) -> None:
+        for unit in units:
+            self.running.pop(unit, None)
+            self.dead.discard(unit)
+        self.history.append("stop")
+
+    def enable(self, units: Iterable[str]) -> None:
+        self.wanted |= set(units)
+
+    def enabled(self) -> list[str]:
+        return sorted(self.wanted)
+
+    def disable(self, units: Iterable[str]) -> None:
+        self.wanted -= set(units)
+
+    def reload(self) -> None:
+        self.history.append("reload")
+
+    def schema(self, release: str) -> dict[str, Any]:
+        return self.revision
+
+    def migrate(self, release: str, *, is_new: bool) -> None:
+        if self._stage(release) == "migration":
+            raise ReleaseError("its migration failed")
+        self.revision = self.revision | {"runs": True, "state": "at head"}
+
+    def probe(self, release: str) -> None:
+        if self._stage(release) == "probe":
+            raise ReleaseError("its probe failed: ImportError")
+
+    def ready(self, instance: str) -> str | None:
+        return "HTTP 503" if self._stage(instance) == "ready" else None
+
+    def heartbeats(self, release: str) -> set[int]:
+        if self._stage(release) == "heartbeat":
+            return set()
+        return set(self.running.values())
+
+    def last_words(self, unit: str) -> str:
+        return "its last words"
+
+    def link_current(self, release: str) -> None:
+        self.current = release
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    return FakeHost()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Any:
+    return releases.Journal.read(tmp_path / "state/activations.json")
+
+
+def want(release: str, config: str = "c", workers: int = 2) -> Any:
+    return releases.Wanted(release=release, config=config, workers=workers, how="deploy")
+
+
+def activate(journal: Any, host: FakeHost, wanted: Any) -> Any:
+    return releases.activate(journal, host, wanted, FAST)
+
+
+def units_of(instance: str, workers: int = 2) -> list[str]:
+    return sorted([releases.web_unit(instance), *releases.worker_units(instance, workers)])
+
+
+def test_first_release_runs_and_starts_with_the_machine(journal: Any, host: FakeHost) -> None:
+    outcome = activate(journal, host, want(A))
+
+    assert outcome.changed
+    assert host.units() == units_of(A) == host.enabled()
+    assert host.current == A
+
+
+def test_same_release_again_changes_nothing(journal: Any, host: FakeHost) -> None:
+    activate(journal, host, want(A))
+    before = list(host.history)
+
+    assert not activate(journal, host, want(A)).changed
+    assert host.history == before
+
+
+def test_new_release_starts_before_the_old_one_stops(journal: Any, host: FakeHost) -> None:
+    activate(journal, host, want(A))
+    host.history.clear()
+
+    activate(journal, host, want(B))
+
+    assert host.history == ["start", "stop"]
+    assert host.units() == units_of(B) == host.enabled()
+
+
+def test_changed_settings_run_the_same_release_beside_itself(journal: Any, host: FakeHost) -> None:
+    activate(journal, host, want(A, "old"))
+    activate(journal, host, want(A, "new"))
+
+    assert host.units() == units_of(f"{A}:2") == host.enabled()
+    activate(journal, host, want(A, "newer"))
+    assert host.units() == units_of(A)
+
+
+def test_fewer_workers_are_a_change(journal: Any, host: FakeHost) -> None:
+    activate(journal, host, want(A, "2 workers", 2))
+    activate(journal, host, want(A, "1 worker", 1))
+
+    assert host.units() == units_of(f"{A}:2", 1)
+
+
+@pytest.mark.parametrize("stage", ["probe", "ready", "worker dies", "heartbeat", "migration"])
+def test_bad_release_is_taken_back_while_the_old_serves(
+    journal: Any, host: FakeHost, stage: str
+) -> None:
+    activate(journal, host, want(A))
+    pids = dict(host.running)
+    host.break_at(B, stage)
+    if stage == "migration":
+        host.revision |= {"runs": False, "state": "behind"}
+
+    with pytest.raises(ReleaseError, match=f"{B} was taken back: .*Now: {A} still serves"):
+        activate(journal, host, want(B))
+
+    assert host.running == pids
+    assert host.enabled() == units_of(A)
+    assert (host.current, journal.running) == (A, A)
+    assert B in releases.Journal.read(journal.path).bad
+
+
+def test_release_that_was_taken_back_may_be_tried_again(journal: Any, host: FakeHost) -> None:
+    activate(journal, host, want(A))
+    host.break_at(B, "ready")
+    with pytest.raises(ReleaseError):
+        activate(journal, host, want(B))
+    host.breaks.clear()
+
+    assert activate(journal, host, want(B)).changed
+    assert B not in journal.bad
+
+
+def test_schema_of_a_newer_release_is_refused(journal: Any, host: FakeHost) -> None:
+    activate(journal, host, want(B))
+    host.revision = {"runs": False, "state": "newer, incompatible", "current": "3", "release": "2"}
+
+    with pytest.raises(ReleaseError, match="cannot run on the database's schema 3"):
+        activate(journal, host, want(A))
+
+
+def test_interrupted_start_is_cleared_away(journal: Any, host: FakeHost) -> None:
+    activate(journal, host, want(A))
+    host.start([releases.web_unit(B)])
+    host.enable([releases.web_unit(B)])
+
+    activate(journal, host, want(B))
+
+    assert host.units() == units_of(B) == host.enabled()
+
+
+def test_interrupted_stop_is_finished_by_the_next_run(journal: Any, host: FakeHost) -> None:
+    activate(journal, host, want(A))
+    activate(journal, host, want(B))
+    host.start(units_of(A))
+    host.enable(units_of(A))
+
+    assert activate(journal, host, want(B)).changed
+    assert [unit for unit in host.units() if A in unit] == []
+    assert [unit for unit in host.enabled() if A in unit] == []
+
+
+def test_what_runs_without_a_journal_goes_on_until_the_new_is_ready(
+    journal: Any, host: FakeHost
+) -> None:
+    host.start(units_of(A))
+    host.history.clear()
+
+    activate(journal, host, want(B))
+
+    assert host.history == ["start", "stop"]
+    assert host.units() == units_of(B)
+
+
+def test_previous_good_skips_bad_and_removed_releases(journal: Any, host: FakeHost) -> None:
+    for release in (A, B, C):
+        activate(journal, host, want(release))
+
+    assert journal.previous_good(lambda name: True) == B
+    assert journal.previous_good(lambda name: name != B) == A
+    journal.condemn(B, "rollback", "")
+    assert journal.previous_good(lambda name: True) == A
+    assert journal.previous_good(lambda name: name == C) is None
+
+
+def test_running_release_and_the_one_before_are_never_removed(journal: Any, host: FakeHost) -> None:
+    names = [f"2026010{n}000000_aaaaaaaaaaaa" for n in range(1, 8)]
+    for name in names:
+        activate(journal, host, want(name))
+    activate(journal, host, want(names[0]))
+
+    assert releases.to_remove(journal, names, keep=5) == [names[2], names[1]]
+    assert set(releases.to_remove(journal, names, keep=1)) == set(names) - {names[0], names[6]}
+
+
+def test_journal_that_cannot_be_read_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "activations.json").write_text("{")
+
+    with pytest.raises(ReleaseError, match="Remedy"):
+        releases.Journal.read(tmp_path / "activations.json")
