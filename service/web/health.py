@@ -46,12 +46,14 @@ class HealthResource:
         mailbox: Mailbox,
         spool: Spool,
         turns: Turns,
+        release: str,
     ) -> None:
         self._database = database
         self._redis = redis
         self._mailbox = mailbox
         self._spool = spool
         self._turns = turns
+        self._release = release
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         db = _is_up(self._database.ping)
@@ -81,6 +83,7 @@ class HealthResource:
             "spooled": self._spool.depth(),
             "queue": queue,
             "version": __version__,
+            "release": self._release,
         }
 
 
@@ -99,10 +102,13 @@ class DatabaseHealthResource:
 class ReadyResource:
     """`GET /health/ready`: can accept messages, and the database's migrations are at head."""
 
-    def __init__(self, redis: RedisStore, spool: Spool, migrations: MigrationState) -> None:
+    def __init__(
+        self, redis: RedisStore, spool: Spool, migrations: MigrationState, release: str
+    ) -> None:
         self._redis = redis
         self._spool = spool
         self._migrations = migrations
+        self._release = release
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         accepts = _is_up(self._redis.ping) or _is_up(self._spool.check)
@@ -113,6 +119,7 @@ class ReadyResource:
             "status": "ready" if ready else "not ready",
             "accepts": accepts,
             "migrations": "at head" if migrated else "behind: run `horizonctl db upgrade`",
+            "release": self._release,
         }
 
 
