@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from service.cli.failures import FAILED
+from service.cli.failures import FAILED, CommandError
 from service.cli.output import JsonFlag, print_fields, print_json, print_line
 from service.cli.session import session
 
@@ -13,26 +13,40 @@ app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 
 @app.command()
 def upgrade(as_json: JsonFlag = False) -> None:
-    """Bring the database to this release's schema."""
+    """Bring the database to this release's schema; a newer one that it can run on is left alone."""
+    from service.store.migrations_state import SchemaError
+
     with session() as container:
-        before, after = container.migrations.upgrade()
+        try:
+            before, after = container.migrations.upgrade()
+        except SchemaError as error:
+            raise CommandError(str(error)) from error
+        head = container.migrations.head
     if as_json:
         print_json({"before": before, "after": after, "changed": before != after})
-    elif before == after:
+    elif before != after:
+        print_line(f"The database went from {before or 'nothing'} to {after}.")
+    elif after == head:
         print_line(f"The database is at {after} already.")
     else:
-        print_line(f"The database went from {before or 'nothing'} to {after}.")
+        print_line(f"The database is at {after}, newer than this release, which runs on it.")
 
 
 @app.command()
 def current(as_json: JsonFlag = False) -> None:
-    """Show the database's schema; the exit code is 1 when it is not this release's."""
+    """Show the database's schema; the exit code is 0 only when this release runs on it."""
     with session() as container:
-        revision, head = container.migrations.current(), container.migrations.head
-    state = {"current": revision, "release": head, "at_head": revision == head}
+        schema = container.migrations.schema()
+    state = {
+        "current": schema.current,
+        "release": schema.head,
+        "oldest_code": schema.oldest_code,
+        "state": schema.state,
+        "runs": schema.runs,
+    }
     if as_json:
         print_json(state)
     else:
         print_fields(state)
-    if revision != head:
+    if not schema.runs:
         raise typer.Exit(FAILED)

@@ -11,12 +11,18 @@ from service.conversation.mailbox import Mailbox
 from service.conversation.outage import OutageError
 from service.metrics import exposition
 from service.store.database import Database
-from service.store.migrations_state import MigrationState
+from service.store.migrations_state import MigrationState, Schema, State
 from service.store.redis_client import RedisStore
 from service.store.spool import Spool
 from service.store.turns import Turns
 from service.web.auth import Authenticator
 from service.web.errors import Problem
+
+_REMEDIES: dict[State, str] = {
+    "empty": ": run `horizonctl db upgrade`",
+    "behind": ": run `horizonctl db upgrade`",
+    "newer, incompatible": ": deploy a newer release",
+}
 
 
 def _is_up(check: Callable[[], None]) -> bool:
@@ -100,7 +106,7 @@ class DatabaseHealthResource:
 
 
 class ReadyResource:
-    """`GET /health/ready`: can accept messages, and the database's migrations are at head."""
+    """`GET /health/ready`: can accept messages, and this release runs on the database's schema."""
 
     def __init__(
         self, redis: RedisStore, spool: Spool, migrations: MigrationState, release: str
@@ -112,15 +118,21 @@ class ReadyResource:
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         accepts = _is_up(self._redis.ping) or _is_up(self._spool.check)
-        migrated = self._migrations.at_head()
-        ready = accepts and migrated
+        schema = self._migrations.last_known()
+        ready = accepts and schema is not None and schema.runs
         response.status = falcon.HTTP_200 if ready else falcon.HTTP_503
         response.media = {
             "status": "ready" if ready else "not ready",
             "accepts": accepts,
-            "migrations": "at head" if migrated else "behind: run `horizonctl db upgrade`",
+            "migrations": _told(schema),
             "release": self._release,
         }
+
+
+def _told(schema: Schema | None) -> str:
+    if schema is None:
+        return "unknown: the database does not answer"
+    return schema.state + _REMEDIES.get(schema.state, "")
 
 
 class MetricsResource:

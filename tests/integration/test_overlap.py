@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import stat
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +18,7 @@ import pytest
 
 from service.cli.main import main
 from tests.stack import Stack, wait_until
-from tests.web_process import Load, WebProcess, listening
+from tests.web_process import ROOT, Load, WebProcess, listening
 
 REQUEST = b"GET /webhook/whatsapp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
@@ -173,3 +177,35 @@ def answer_of(client: socket.socket) -> bytes:
     while chunk := client.recv(65_536):
         answer += chunk
     return answer
+
+
+SIGNAL_AT_BIRTH = """
+import os, signal
+from service.log import configure_logging
+from service.settings import load_settings
+from service.web import server
+
+def forked(arbiter, worker):
+    server._introduce(arbiter, worker)
+    if worker.age == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+settings = load_settings()
+configure_logging("INFO")
+server.WebServer(server.options(settings, "127.0.0.1:0") | {"post_fork": forked}).run()
+"""
+
+
+def test_a_worker_that_is_told_to_stop_while_it_is_born_stops(variables: dict[str, str]) -> None:
+    command = [sys.executable, "-c", SIGNAL_AT_BIRTH]
+    environment = {**os.environ, **variables, "WEB_WORKERS": "1", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as master:
+        assert master.stdout is not None
+        deadline = threading.Timer(30, master.kill)
+        deadline.start()
+        born = (line for line in master.stdout if "Booting worker" in line)
+
+        assert len(list(itertools.islice(born, 2))) == 2
+
+        deadline.cancel()
+        master.terminate()
