@@ -24,6 +24,7 @@ from service.store.api_keys import ApiKeys
 from service.store.database import Database
 from service.store.deliveries import Deliveries
 from service.store.directory import BotDirectory
+from service.store.heartbeats import Heartbeats
 from service.store.migrations_state import MigrationState
 from service.store.redis_client import RedisStore
 from service.store.redis_mailbox import RedisMailbox
@@ -86,6 +87,10 @@ class Container:
             self.settings.lease_s,
             self.settings.redis_session_ttl_seconds,
         )
+
+    @cached_property
+    def heartbeats(self) -> Heartbeats:
+        return Heartbeats(self.redis)
 
     @cached_property
     def spool(self) -> Spool:

@@ -98,10 +98,15 @@ def first_line(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0]
 
 
+def sqlite_path(url: str) -> Path:
+    """The file of an address that begins with `sqlite:///`."""
+    return Path(url.removeprefix("sqlite:///").split("?", 1)[0])
+
+
 def _sqlite_engine(url: str, pool_wait_s: float) -> Engine:
-    path = url.removeprefix("sqlite:///").split("?", 1)[0]
-    if path and path != ":memory:":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    path = sqlite_path(url)
+    if path.name != ":memory:":
+        path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
         url,
         hide_parameters=True,

@@ -64,6 +64,7 @@ class MigrationState:
         self.head: str = self._script.get_current_head() or ""
         self._known: Schema | None = None
         self._trusted_until = 0.0
+        self._is_away = False
 
     def runs(self) -> bool:
         """Whether this release works on the schema, as far as `last_known` tells."""
@@ -79,8 +80,12 @@ class MigrationState:
             try:
                 self._known = self.schema()
             except OutageError as error:
-                _log.warning("schema_unknown", reason=str(error))
+                # Whoever waits for it asks several times a second.
+                if not self._is_away:
+                    _log.warning("schema_unknown", reason=str(error))
+                self._is_away = True
             else:
+                self._is_away = False
                 self._trusted_until = time.monotonic() + _TRUST_S
         return self._known
 
