@@ -61,7 +61,8 @@ def probe(
     try:
         settings = load_settings()
     except SettingsError as error:
-        raise CommandError(f"The settings are not right: {one_line(error)}.") from None
+        faults = "; ".join(str(error).splitlines())
+        raise CommandError(f"The settings are not right: {one_line(faults)}.") from None
     try:
         with (
             _ends_on_sigterm(),
@@ -189,6 +190,8 @@ def _check_answers(web: _Web, release: str) -> None:
     ready = _object(body.decode(errors="replace")) or {}
     if status != 200:
         reason = f"the database's schema is {ready.get('migrations')}"
+        if str(ready.get("migrations")).startswith("unknown"):
+            reason = "the database does not answer: check DATABASE_URL, or DB_HOST and the rest"
         if ready.get("accepts") is False:
             reason = "neither Redis nor the spool takes messages: mend one of them"
         raise ProbeError(f"The release is not ready: {reason}.")
