@@ -27,15 +27,17 @@ from service.web.openapi import OpenApiResource
 from service.web.webhook import WebhookResource
 
 
-def create_app(container: Container) -> falcon.App[Any, Any]:
-    """The application; it holds no state of its own."""
+def create_app(
+    container: Container, release: str = "", *, probe: bool = False
+) -> falcon.App[Any, Any]:
+    """The application; it holds no state of its own. A probe takes no message."""
     app = falcon.App(middleware=[RequestId()])
     app.req_options.strip_url_path_trailing_slash = True
     # Twilio signs the blank fields too.
     app.req_options.keep_blank_qs_values = True
     install_error_handlers(app)
-    _add_message_routes(app, container)
-    _add_health_routes(app, container)
+    _add_message_routes(app, container, takes_messages=not probe)
+    _add_health_routes(app, container, release)
 
     bots = (container.bots, Authenticator(container.api_keys), container.settings)
     app.add_route("/bots", BotsResource(*bots))
@@ -46,7 +48,9 @@ def create_app(container: Container) -> falcon.App[Any, Any]:
     return app
 
 
-def _add_message_routes(app: falcon.App[Any, Any], container: Container) -> None:
+def _add_message_routes(
+    app: falcon.App[Any, Any], container: Container, *, takes_messages: bool
+) -> None:
     settings = container.settings
     app.add_route(
         "/webhook/whatsapp",
@@ -58,6 +62,7 @@ def _add_message_routes(app: falcon.App[Any, Any], container: Container) -> None
             metrics=container.metrics,
             public_base_url=settings.public_base_url,
             operator_auth_token=settings.twilio_auth_token,
+            takes_messages=takes_messages,
         ),
     )
     app.add_route(
@@ -71,7 +76,7 @@ def _add_message_routes(app: falcon.App[Any, Any], container: Container) -> None
     )
 
 
-def _add_health_routes(app: falcon.App[Any, Any], container: Container) -> None:
+def _add_health_routes(app: falcon.App[Any, Any], container: Container, release: str) -> None:
     app.add_route(
         "/health",
         HealthResource(
@@ -80,11 +85,13 @@ def _add_health_routes(app: falcon.App[Any, Any], container: Container) -> None:
             mailbox=container.mailbox,
             spool=container.spool,
             turns=container.turns,
+            release=release,
         ),
     )
     app.add_route("/health/db", DatabaseHealthResource(container.database))
     app.add_route(
-        "/health/ready", ReadyResource(container.redis, container.spool, container.migrations)
+        "/health/ready",
+        ReadyResource(container.redis, container.spool, container.migrations, release),
     )
     app.add_route(
         "/metrics",

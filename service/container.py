@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from service.bots.checks import BotChecks
 from service.bots.service import BotService
@@ -18,14 +18,13 @@ from service.conversation.runner import TurnRunner
 from service.conversation.tools import ToolRunner
 from service.integrations.address_guard import check_url
 from service.integrations.horizon_crm import HorizonCrm
-from service.integrations.openai_model import OpenAIModel
-from service.integrations.twilio_messenger import TwilioMessenger
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError
 from service.store.api_keys import ApiKeys
 from service.store.database import Database
 from service.store.deliveries import Deliveries
 from service.store.directory import BotDirectory
+from service.store.heartbeats import Heartbeats
 from service.store.migrations_state import MigrationState
 from service.store.redis_client import RedisStore
 from service.store.redis_mailbox import RedisMailbox
@@ -33,6 +32,10 @@ from service.store.secrets import Cipher
 from service.store.spool import Spool
 from service.store.sql_journal import SqlJournal
 from service.store.turns import Turns
+
+if TYPE_CHECKING:
+    from service.integrations.openai_model import OpenAIModel
+    from service.integrations.twilio_messenger import TwilioMessenger
 
 _WEB_CONNECTIONS = 4
 
@@ -86,6 +89,10 @@ class Container:
         )
 
     @cached_property
+    def heartbeats(self) -> Heartbeats:
+        return Heartbeats(self.redis)
+
+    @cached_property
     def spool(self) -> Spool:
         with _folder_of("SPOOL_DIR"):
             return Spool(self.settings.spool_dir, self.settings.spool_max_mb * 2**20)
@@ -108,10 +115,15 @@ class Container:
 
     @cached_property
     def model(self) -> OpenAIModel:
+        # The vendors' SDKs are most of a process's memory, and web hardly ever needs them.
+        from service.integrations.openai_model import OpenAIModel
+
         return OpenAIModel(self.settings)
 
     @cached_property
     def messenger(self) -> TwilioMessenger:
+        from service.integrations.twilio_messenger import TwilioMessenger
+
         return TwilioMessenger(self.settings)
 
     @cached_property
@@ -133,7 +145,7 @@ class Container:
     @cached_property
     def bot_checks(self) -> BotChecks:
         check = partial(check_url, allow_private=self.settings.allow_private_addresses)
-        return BotChecks(self.settings, self.cipher, self.model, check)
+        return BotChecks(self.settings, self.cipher, lambda: self.model, check)
 
     @cached_property
     def limits(self) -> TurnLimits:

@@ -195,7 +195,8 @@ class Settings(BaseSettings):
         "INFO", description="Lowest level that is logged."
     )
     web_bind: str = Field(
-        "127.0.0.1:8000", description="Address of `horizonctl web`; `fd://` takes a systemd socket."
+        "127.0.0.1:8000",
+        description="Address of `horizonctl web`, unless systemd passes it sockets.",
     )
     web_workers: int = Field(2, ge=1, description="Web processes of `horizonctl web`.")
     web_threads: int = Field(8, ge=1, description="Threads of each web process.")

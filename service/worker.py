@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 
-import orjson
 import redis
 import structlog
 
@@ -28,6 +27,7 @@ from service.conversation.outage import OutageError
 from service.replay import replay_forever
 from service.store import keys
 from service.store.aliases import restore_aliases
+from service.store.heartbeats import INTERVAL_S, Heartbeat
 
 _log = structlog.get_logger(__name__)
 
@@ -36,8 +36,7 @@ _FULL_POLL_S = 0.1
 _FULL_PAUSE_S = 0.02
 _OUTAGE_PAUSE_S = 0.5
 _CLAIM_BATCH = 64
-_HEARTBEAT_S = 5.0
-_HEARTBEAT_TTL_S = 20
+_UNABLE_PAUSE_S = 0.2
 _SWEEP_S = 30.0
 _ABANDONED_AFTER = timedelta(seconds=60)
 _THREAD_STACK_BYTES = 1024 * 1024
@@ -90,6 +89,7 @@ class Worker:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._able = threading.Event()
         self.failed = False
 
     def stop(self) -> None:
@@ -111,6 +111,7 @@ class Worker:
         ):
             threading.Thread(target=self._guard, args=(task,), daemon=True).start()
         _log.info("worker_started", worker=self.id, threads=self._threads)
+        self._await_schema()
         while not self._stopping.is_set():
             self._wake.clear()
             try:
@@ -199,30 +200,35 @@ class Worker:
         with self._lock:
             return self._stopping.is_set() and not self._active
 
+    def _await_schema(self) -> None:
+        """Claim nothing before the tables are there: every turn would fail."""
+        migrations = self._container.migrations
+        is_waiting = False
+        while not migrations.runs() and not self._stopping.is_set():
+            if not is_waiting:
+                reason = "the schema is not one that this release runs on"
+                _log.warning("worker_waits", reason=reason)
+                is_waiting = True
+            self._stopping.wait(_UNABLE_PAUSE_S)
+        self._able.set()
+
     def _beat(self) -> None:
-        """Tell that this worker lives, and of which release it is."""
-        key = keys.worker(self.id)
+        """Tell that this worker can work, and of which release it is: nothing before it can."""
+        self._able.wait()
+        was_told = False
         while not self._stopping.is_set():
             with self._lock:
                 busy = len(self._active)
-            beat = orjson.dumps(
-                {
-                    "id": self.id,
-                    "release": self._release,
-                    "threads": self._threads,
-                    "busy": busy,
-                    "at": utc_now().isoformat(),
-                }
-            )
             try:
-                with self._container.redis.outages():
-                    self._container.redis.client.set(key, beat, ex=_HEARTBEAT_TTL_S)
+                self._container.heartbeats.beat(
+                    Heartbeat(self.id, self._release, self._threads, busy, utc_now())
+                )
+                was_told = True
             except OutageError as error:
                 _log.warning("heartbeat_failed", reason=str(error))
-            self._stopping.wait(_HEARTBEAT_S)
+            self._stopping.wait(INTERVAL_S if was_told else _UNABLE_PAUSE_S)
         try:
-            with self._container.redis.outages():
-                self._container.redis.client.delete(key)
+            self._container.heartbeats.forget(self.id)
         except OutageError as error:
             _log.warning("heartbeat_failed", reason=str(error))
 

@@ -43,13 +43,16 @@ class ModelUse:
 
 
 class BotChecks:
-    """`check_url` raises ValueError, with a sentence, for an address that bots may not have."""
+    """`check_url` raises ValueError, with a sentence, for an address that bots may not have.
+
+    `models` gives the checker when one is needed: it is made, and its library loaded, only then.
+    """
 
     def __init__(
         self,
         settings: Settings,
         cipher: Cipher,
-        models: ModelChecker,
+        models: Callable[[], ModelChecker],
         check_url: Callable[[str], None],
     ) -> None:
         self._settings = settings
@@ -87,7 +90,7 @@ class BotChecks:
         operators_key = self._settings.openai_api_key if use.base_url is None else None
         if not (use.api_key or operators_key):
             return ()
-        check = self._models.check_model(use.api_key, use.base_url, use.model)
+        check = self._models().check_model(use.api_key, use.base_url, use.model)
         if check.state == "unknown":
             raise InvalidBotError([Fault("openai_model", check.message)])
         if check.state == "unchecked":

@@ -2,10 +2,44 @@
 
 from __future__ import annotations
 
+import socket
+from http.client import HTTPConnection
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import requests
+
+
+class UnixConnection(HTTPConnection):
+    """HTTP over a Unix socket. Raises OSError and HTTPException, as its base does."""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def ask_socket(
+    path: str,
+    target: str,
+    timeout_s: float,
+    *,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+) -> tuple[int, bytes]:
+    """Status and body of one request on a new connection: a POST when there is a body."""
+    connection = UnixConnection(path, timeout_s)
+    try:
+        method = "GET" if body is None else "POST"
+        connection.request(method, target, body, {"Connection": "close", **(headers or {})})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
 
 
 def http_session(url: str) -> requests.Session:

@@ -20,9 +20,11 @@ from service.cli import (
     demo,
     health,
     keys,
+    probe,
     processes,
     send_test,
     settings_reference,
+    workers,
 )
 from service.cli.failures import FAILED, USAGE, explain
 from service.cli.streams import discard_output, open_streams
@@ -36,6 +38,7 @@ app = typer.Typer(
 )
 app.command("web")(processes.web)
 app.command("worker")(processes.worker)
+app.command("probe")(probe.probe)
 app.command("demo")(demo.demo)
 app.add_typer(database.app, name="db")
 app.add_typer(bots.app, name="bots")
@@ -43,6 +46,7 @@ app.add_typer(keys.app, name="key")
 app.add_typer(conversations.app, name="conversations")
 app.add_typer(dead.app, name="dead")
 app.command("send-test")(send_test.send_test)
+app.command("workers")(workers.workers)
 app.command("health")(health.health)
 app.command("settings")(settings_reference.settings)
 

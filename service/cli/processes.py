@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,12 +19,28 @@ def web(
             show_default=False,
         ),
     ] = None,
+    release: Annotated[str, typer.Option(help="Name of the release, shown in /health.")] = "",
+    private_socket: Annotated[
+        Path | None,
+        typer.Option(
+            help="A Unix socket on which only this process answers, beside what it listens on anyway.",
+            show_default=False,
+        ),
+    ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option(help="Take no message and run nothing in the background: only to be asked."),
+    ] = False,
 ) -> None:
-    """Answer HTTP with gunicorn until SIGTERM."""
+    """Answer HTTP with gunicorn until SIGTERM; sockets that systemd passes replace WEB_BIND."""
     settings = _settings()
     from service.web.server import run_web
+    from service.web.sockets import SocketError
 
-    run_web(settings, bind)
+    try:
+        run_web(settings, bind, release=release, private_socket=private_socket, probe=probe)
+    except SocketError as error:
+        raise CommandError(str(error)) from None
 
 
 def worker(

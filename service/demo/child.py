@@ -1,27 +1,24 @@
 """A process of the demonstration that ends with it, however it ends.
 
-On Linux the kernel sees to that (prctl(2), PR_SET_PDEATHSIG), also after SIGKILL. On other systems a
+On Linux the kernel sees to that, also after SIGKILL. On other systems a
 killed demonstration leaves them running; they hold its lock, so that a second one says so.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from service.demo.errors import DemoError
+from service.parent import ends_with_parent
 
 START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 5.0
 _POLL_S = 0.02
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
 
 
 class Child:
@@ -45,14 +42,6 @@ class Child:
         self.name = name
         self.log = folder / f"{name}.log"
         self._is_asked = False
-        parent = os.getpid()
-
-        def die_with_parent() -> None:
-            if sys.platform == "linux":
-                _LIBC.prctl(_PR_SET_PDEATHSIG, end_with)
-                if os.getppid() != parent:
-                    os._exit(1)
-
         try:
             with self.log.open("wb") as log:
                 self._process = subprocess.Popen(
@@ -65,7 +54,7 @@ class Child:
                     pass_fds=(keep_open,),
                     # Ctrl-C at the terminal is for the demonstration, which then stops its children.
                     start_new_session=True,
-                    preexec_fn=die_with_parent,
+                    preexec_fn=ends_with_parent(end_with),
                 )
         except OSError as error:
             raise DemoError(f"{command[0]} cannot be run: {error.strerror}.") from error

@@ -47,13 +47,13 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads. Raises DatabaseDownError."""
-        with _outages(), self.engine.connect() as connection:
+        with outages(), self.engine.connect() as connection:
             yield connection.execution_options(read_only=True)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that is committed at the end of the block. Raises DatabaseDownError."""
-        with _outages():
+        with outages():
             if self._writer is None:
                 with self.engine.begin() as connection:
                     yield connection
@@ -79,27 +79,34 @@ def lift_time_limits(connection: Connection) -> None:
 
 
 @contextmanager
-def _outages() -> Iterator[None]:
+def outages() -> Iterator[None]:
+    """Turns the failures of the database that are no fault of a statement into DatabaseDownError."""
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        raise DatabaseDownError(_first_line(error)) from error
+        raise DatabaseDownError(first_line(error)) from error
     except DBAPIError as error:
         # SQLite says so, in no narrower class, of a file that is damaged or no database.
         if error.connection_invalidated or type(error.orig) is sqlite3.DatabaseError:
-            raise DatabaseDownError(_first_line(error)) from error
+            raise DatabaseDownError(first_line(error)) from error
         raise
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What happened, without values: they may be a contact's."""
     # The driver's own message: SQLAlchemy's text would carry the statement's parameters.
     return str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0]
 
 
+def sqlite_path(url: str) -> Path:
+    """The file of an address that begins with `sqlite:///`."""
+    return Path(url.removeprefix("sqlite:///").split("?", 1)[0])
+
+
 def _sqlite_engine(url: str, pool_wait_s: float) -> Engine:
-    path = url.removeprefix("sqlite:///").split("?", 1)[0]
-    if path and path != ":memory:":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    path = sqlite_path(url)
+    if path.name != ":memory:":
+        path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
         url,
         hide_parameters=True,

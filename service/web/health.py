@@ -11,12 +11,18 @@ from service.conversation.mailbox import Mailbox
 from service.conversation.outage import OutageError
 from service.metrics import exposition
 from service.store.database import Database
-from service.store.migrations_state import MigrationState
+from service.store.migrations_state import MigrationState, Schema, State
 from service.store.redis_client import RedisStore
 from service.store.spool import Spool
 from service.store.turns import Turns
 from service.web.auth import Authenticator
 from service.web.errors import Problem
+
+_REMEDIES: dict[State, str] = {
+    "empty": ": run `horizonctl db upgrade`",
+    "behind": ": run `horizonctl db upgrade`",
+    "newer, incompatible": ": deploy a newer release",
+}
 
 
 def _is_up(check: Callable[[], None]) -> bool:
@@ -46,12 +52,14 @@ class HealthResource:
         mailbox: Mailbox,
         spool: Spool,
         turns: Turns,
+        release: str,
     ) -> None:
         self._database = database
         self._redis = redis
         self._mailbox = mailbox
         self._spool = spool
         self._turns = turns
+        self._release = release
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         db = _is_up(self._database.ping)
@@ -81,6 +89,7 @@ class HealthResource:
             "spooled": self._spool.depth(),
             "queue": queue,
             "version": __version__,
+            "release": self._release,
         }
 
 
@@ -97,23 +106,33 @@ class DatabaseHealthResource:
 
 
 class ReadyResource:
-    """`GET /health/ready`: can accept messages, and the database's migrations are at head."""
+    """`GET /health/ready`: can accept messages, and this release runs on the database's schema."""
 
-    def __init__(self, redis: RedisStore, spool: Spool, migrations: MigrationState) -> None:
+    def __init__(
+        self, redis: RedisStore, spool: Spool, migrations: MigrationState, release: str
+    ) -> None:
         self._redis = redis
         self._spool = spool
         self._migrations = migrations
+        self._release = release
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         accepts = _is_up(self._redis.ping) or _is_up(self._spool.check)
-        migrated = self._migrations.at_head()
-        ready = accepts and migrated
+        schema = self._migrations.last_known()
+        ready = accepts and schema is not None and schema.runs
         response.status = falcon.HTTP_200 if ready else falcon.HTTP_503
         response.media = {
             "status": "ready" if ready else "not ready",
             "accepts": accepts,
-            "migrations": "at head" if migrated else "behind: run `horizonctl db upgrade`",
+            "migrations": _told(schema),
+            "release": self._release,
         }
+
+
+def _told(schema: Schema | None) -> str:
+    if schema is None:
+        return "unknown: the database does not answer"
+    return schema.state + _REMEDIES.get(schema.state, "")
 
 
 class MetricsResource:

@@ -83,6 +83,11 @@ class TwilioRequest:
             settings,
         )
 
+    @property
+    def is_signed(self) -> bool:
+        """Whether it carries a signature, true or false."""
+        return bool(self._signature)
+
     def signature_fault(self, auth_token: str) -> str | None:
         """Why the signature does not hold; None when it does."""
         if not self._signature:

@@ -41,7 +41,9 @@ class WebhookResource:
         metrics: Metrics,
         public_base_url: str,
         operator_auth_token: str | None,
+        takes_messages: bool = True,
     ) -> None:
+        """Without `takes_messages` it writes nowhere, not even what it learns of a number."""
         self._directory = directory
         self._mailbox = mailbox
         self._spool = spool
@@ -49,6 +51,7 @@ class WebhookResource:
         self._metrics = metrics
         self._public_base_url = public_base_url
         self._operator_auth_token = operator_auth_token
+        self._takes_messages = takes_messages
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         response.content_type = falcon.MEDIA_TEXT
@@ -75,6 +78,10 @@ class WebhookResource:
         fields = form.fields
         if not fields.get("To"):
             return _refuse("malformed", falcon.HTTP_400, reason="the field To is missing")
+        if not self._takes_messages:
+            if not form.is_signed:
+                return _refuse("bad_signature", falcon.HTTP_403, reason="there is no signature")
+            return _refuse("unavailable", falcon.HTTP_503, reason="a probe takes no message")
         try:
             bot = self._directory.find(
                 fields["To"].removeprefix("whatsapp:"),

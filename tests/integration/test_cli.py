@@ -115,9 +115,9 @@ def test_db_current_fails_before_the_upgrade_and_succeeds_after_it(
     upgrade = ctl("db", "upgrade", "--json")
     after = ctl("db", "current", "--json")
 
-    assert (before.code, before.json["current"]) == (1, None)
+    assert (before.code, before.json["current"], before.json["state"]) == (1, None, "empty")
     assert (upgrade.code, upgrade.json["changed"]) == (0, True)
-    assert (after.code, after.json["at_head"]) == (0, True)
+    assert (after.code, after.json["runs"], after.json["state"]) == (0, True, "at head")
 
 
 def test_a_command_without_tables_names_db_upgrade(

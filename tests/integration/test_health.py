@@ -11,7 +11,7 @@ from tests.integration.test_bots_api import Service, lite, service
 
 __all__ = ["lite", "service"]  # fixtures
 
-FIELDS = {"status", "db", "redis", "spool", "spooled", "queue", "version"}
+FIELDS = {"status", "db", "redis", "spool", "spooled", "queue", "version", "release"}
 
 
 def without_tables(service: Service) -> Service:

@@ -1,0 +1,119 @@
+"""`horizonctl db backup`: a whole copy of an SQLite database that is in use, or none."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from service.store.database import Database
+from service.store.migrations_state import MigrationState
+from tests.integration.test_cli import Ctl, ctl, service_environment
+
+__all__ = ["ctl", "service_environment"]  # fixtures
+
+
+def test_a_database_that_is_written_to_is_copied_whole(
+    service_environment: dict[str, str], ctl: Ctl, tmp_path: Path
+) -> None:
+    path = service_environment["DATABASE_URL"].removeprefix("sqlite:///")
+    stopping = threading.Event()
+    written = threading.Event()
+
+    def write() -> None:
+        with closing(sqlite3.connect(path, timeout=30)) as connection:
+            connection.execute("CREATE TABLE pairs (a INTEGER, b INTEGER)")
+            for number in range(1_000_000):
+                if stopping.is_set():
+                    return
+                connection.execute("INSERT INTO pairs VALUES (?, ?)", (number, 0))
+                connection.execute("UPDATE pairs SET b = a")
+                connection.execute("DELETE FROM pairs WHERE a < ?", (number - 50,))
+                connection.commit()
+                if number == 20:
+                    written.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert written.wait(30)
+
+    result = ctl("db", "backup", "copy.db", "--json")
+
+    stopping.set()
+    thread.join()
+    copy = tmp_path / "copy.db"
+    assert (result.code, result.json) == (0, {"file": "copy.db", "bytes": copy.stat().st_size})
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    with closing(sqlite3.connect(f"file:{copy}?mode=ro&immutable=1", uri=True)) as connection:
+        rows = connection.execute("SELECT count(*), sum(a != b) FROM pairs").fetchone()
+    assert rows[0] > 10
+    assert rows[1] == 0
+    assert sorted(tmp_path.glob("*copy.db*")) == [copy]
+
+
+def test_a_service_runs_on_the_copy(
+    service_environment: dict[str, str], ctl: Ctl, tmp_path: Path
+) -> None:
+    ctl("db", "backup", "copy.db")
+
+    database = Database(f"sqlite:///{tmp_path / 'copy.db'}")
+    assert MigrationState(database).runs()
+    database.close()
+
+
+def test_a_file_that_exists_is_replaced_only_by_force(
+    service_environment: dict[str, str], ctl: Ctl, tmp_path: Path
+) -> None:
+    (tmp_path / "copy.db").write_text("old")
+
+    refused = ctl("db", "backup", "copy.db")
+    kept = (tmp_path / "copy.db").read_text()
+    forced = ctl("db", "backup", "copy.db", "--force")
+
+    assert (refused.code, kept, forced.code) == (1, "old", 0)
+    assert "--force" in refused.err
+    assert (tmp_path / "copy.db").read_bytes().startswith(b"SQLite format 3")
+
+
+def test_the_database_itself_is_never_replaced(
+    service_environment: dict[str, str], ctl: Ctl
+) -> None:
+    path = service_environment["DATABASE_URL"].removeprefix("sqlite:///")
+
+    result = ctl("db", "backup", path, "--force")
+
+    assert (result.code, result.err.count("\n")) == (1, 1)
+
+
+def test_a_damaged_database_leaves_no_copy(
+    service_environment: dict[str, str], ctl: Ctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = tmp_path / "damaged.db"
+    damaged.write_bytes(b"This is no database." * 500)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{damaged}")
+
+    result = ctl("db", "backup", "copy.db")
+
+    assert (result.code, result.err.count("\n")) == (1, 1)
+    assert list(tmp_path.glob("*copy.db*")) == []
+
+
+@pytest.mark.parametrize("url", ["sqlite:///nowhere.db", "postgresql://u@127.0.0.1/name"])
+def test_what_cannot_be_copied_is_named(
+    service_environment: dict[str, str],
+    ctl: Ctl,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+
+    result = ctl("db", "backup", "copy.db")
+
+    assert result.code == (2 if url.startswith("postgresql") else 1)
+    assert ("pg_dump" if url.startswith("postgresql") else "DATABASE_URL") in result.err
+    assert not (tmp_path / "nowhere.db").exists()
