@@ -100,7 +100,7 @@ class _Web:
             "PYTHONPATH": str(_ROOT),
             "WEB_WORKERS": "1",
         }
-        options = ("--probe", "--release", release, "--bind", f"unix:{self._socket}")
+        options = ("--probe", "--release", release, "--private-socket", str(self._socket))
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "service", "web", *options],

@@ -29,7 +29,10 @@ def web(
     ] = None,
     probe: Annotated[
         bool,
-        typer.Option(help="Take no message and run nothing in the background: only to be asked."),
+        typer.Option(
+            help="Take no message and run nothing in the background: only to be asked, and with a "
+            "private socket only there."
+        ),
     ] = False,
 ) -> None:
     """Answer HTTP with gunicorn until SIGTERM; sockets that systemd passes replace WEB_BIND."""

@@ -118,7 +118,7 @@ def run_web(
     """Serve until SIGTERM; does not return. Raises SocketError."""
     configure_logging(settings.log_level)
     private = None if private_socket is None else PrivateSocket(private_socket)
-    hooks: dict[str, Any] = {"on_starting": lambda arbiter: listen(arbiter, private)}
+    hooks: dict[str, Any] = {"on_starting": lambda arbiter: listen(arbiter, private, alone=probe)}
     if private is not None:
         # Only the master comes here.
         hooks["on_exit"] = lambda _arbiter: private.remove()

@@ -81,14 +81,17 @@ class PrivateSocket:
         self._path.unlink()
 
 
-def listen(arbiter: Any, private: PrivateSocket | None) -> None:
-    """Give gunicorn its listening sockets before it makes its own.
+def listen(arbiter: Any, private: PrivateSocket | None, *, alone: bool = False) -> None:
+    """Give gunicorn its listening sockets before it makes its own; the private one `alone` if wanted.
 
     Its `create_sockets` leaves out every address as soon as one descriptor is given, so a private
     socket beside WEB_BIND has to be added here. At its end it removes the files of all its Unix
     sockets, unless systemd passed them: a descriptor that was passed in any way is not ours.
     """
     config, log = arbiter.cfg, arbiter.log
+    if private is not None and alone:
+        arbiter.LISTENERS = [private.listener(config, log)]
+        return
     first = systemd.SD_LISTEN_FDS_START
     passed = range(first, first + systemd.listen_fds())
     named = [address for address in config.address if isinstance(address, int)]
