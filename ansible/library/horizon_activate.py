@@ -88,7 +88,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.horizon_host import Machine
+from ansible.module_utils.horizon_machine import Machine
 from ansible.module_utils.horizon_releases import (
     RELEASE,
     Journal,

@@ -81,7 +81,16 @@ def unpack(archive: Path, folder: Path, lock_hash: str) -> None:
         shutil.rmtree(folder)
     folder.mkdir(mode=0o755, parents=True)
     # Debian 12's tarfile knows no extraction filters yet.
-    tar = ["tar", "--extract", "--gzip", "--no-same-owner", "--file", str(archive), "--directory", str(folder)]
+    tar = [
+        "tar",
+        "--extract",
+        "--gzip",
+        "--no-same-owner",
+        "--file",
+        str(archive),
+        "--directory",
+        str(folder),
+    ]
     result = subprocess.run(tar, capture_output=True, text=True, check=False)
     if result.returncode:
         words = result.stderr.strip()

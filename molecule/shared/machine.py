@@ -31,7 +31,9 @@ class Run:
     def changed(self) -> int:
         """Tasks that changed something, on all hosts."""
         recap = self.output.rpartition("PLAY RECAP")[2]
-        return sum(int(word.partition("=")[2]) for word in recap.split() if word.startswith("changed="))
+        return sum(
+            int(word.partition("=")[2]) for word in recap.split() if word.startswith("changed=")
+        )
 
 
 def playbook(name: str, *arguments: str, **extra: object) -> Run:
@@ -76,7 +78,10 @@ def on(machine: str, command: str, *, stdin: str = "") -> str:
 def code_on(machine: str, command: str) -> int:
     """The exit code of a shell command on the machine."""
     return subprocess.run(
-        ["docker", "exec", machine, "sh", "-c", command], capture_output=True, timeout=300, check=False
+        ["docker", "exec", machine, "sh", "-c", command],
+        capture_output=True,
+        timeout=300,
+        check=False,
     ).returncode
 
 

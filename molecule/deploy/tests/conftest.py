@@ -11,22 +11,17 @@ from typing import Any
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parents[2] / "shared"), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
 
-from machine import EPHEMERAL, ROOT, address_of, made, on, vendors, wait_for  # noqa: E402
-from versions import Versions  # noqa: E402
+from installed import add_bot
+from machine import EPHEMERAL, ROOT, address_of, made, vendors, wait_for
+from versions import Versions
 
 MACHINE = "deploy-bookworm"
 DOMAIN = "deploy.horizon.test"
 NUMBER = "+56226660001"
 RATE = 50
 LONGEST_S = 2400
-BOT = {
-    "name": "Deploy",
-    "client_id": "deploy",
-    "twilio_phone_number": NUMBER,
-    "instructions": "echo",
-}
 
 
 class Load:
@@ -80,9 +75,7 @@ def versions() -> Versions:
 
 @pytest.fixture(scope="session")
 def load() -> Iterator[Load]:
-    bots = json.loads(on(MACHINE, "horizonctl bots list --json"))
-    if not any(bot["twilio_phone_number"] == NUMBER for bot in bots["data"]):
-        on(MACHINE, "horizonctl bots add --file - --json", stdin=json.dumps(BOT))
+    add_bot(MACHINE, NUMBER)
     running = Load()
     wait_for(running.alive, 5, "the load runs")
     yield running

@@ -9,21 +9,28 @@ import subprocess
 import time
 from typing import Any
 
-from conftest import MACHINE, Load
+from conftest import Load
 from machine import EPHEMERAL, ROOT, SCENARIO, Run, on, playbook, wait_for
 from versions import Versions
 
+MACHINE = "deploy-bookworm"
 SLOWEST_ACKNOWLEDGEMENT_MS = 1000
 LONGEST_DEPLOY_S = 60
 
 
 def running() -> str:
     """The release that serves, as its own health says it."""
-    return str(json.loads(on(MACHINE, "curl -s --unix-socket /run/horizonai-bots.sock http://x/health"))["release"])
+    return str(
+        json.loads(on(MACHINE, "curl -s --unix-socket /run/horizonai-bots.sock http://x/health"))[
+            "release"
+        ]
+    )
 
 
 def units() -> list[str]:
-    text = on(MACHINE, "systemctl list-units --plain --no-legend 'horizonai-bots*@*' | cut -d' ' -f1")
+    text = on(
+        MACHINE, "systemctl list-units --plain --no-legend 'horizonai-bots*@*' | cut -d' ' -f1"
+    )
     return sorted(text.split())
 
 
@@ -77,7 +84,9 @@ def test_same_version_again_changes_nothing(load: Load, versions: Versions) -> N
 def test_version_that_fails_to_import_is_taken_back(load: Load, versions: Versions) -> None:
     load.phase("bad import")
     before = state()
-    bad = versions.change("bad-import", "service/web/webhook.py", "import falcon\n", "import falcon\nimport nowhere\n")
+    bad = versions.change(
+        "bad-import", "service/web/webhook.py", "import falcon\n", "import falcon, nowhere\n"
+    )
 
     assert_taken_back(deploy(bad), "was taken back: its probe failed: .*nowhere", before)
 
@@ -118,7 +127,9 @@ def test_version_whose_worker_dies_is_taken_back(load: Load, versions: Versions)
         "        pool = ThreadPoolExecutor(self._threads + self._reserve",
     )
 
-    assert_taken_back(deploy(bad), "horizonai-bots-worker@.* died at start: .*no worker today", before)
+    assert_taken_back(
+        deploy(bad), "horizonai-bots-worker@.* died at start: .*no worker today", before
+    )
 
 
 def test_version_whose_worker_is_silent_is_taken_back(load: Load, versions: Versions) -> None:
@@ -127,8 +138,8 @@ def test_version_whose_worker_is_silent_is_taken_back(load: Load, versions: Vers
     bad = versions.change(
         "silent-worker",
         "service/worker.py",
-        '        key = keys.worker(self.id)\n        while',
-        '        key = keys.worker(self.id)\n        self._stopping.wait()\n        while',
+        "        key = keys.worker(self.id)\n        while",
+        "        key = keys.worker(self.id)\n        self._stopping.wait()\n        while",
     )
 
     assert_taken_back(deploy(bad), "sent no heartbeat within 20 s", before)
@@ -138,7 +149,9 @@ def test_version_whose_packages_do_not_match_is_refused(load: Load, versions: Ve
     load.phase("bad lock")
     before = state()
     lock = (versions.folder / "service/requirements.txt").read_text(encoding="utf-8")
-    digests = re.search(r"(?m)^falcon==.*\\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\\n|\n))+)", lock)
+    digests = re.search(
+        r"(?m)^falcon==.*\\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\\n|\n))+)", lock
+    )
     assert digests is not None
     bad = versions.change(
         "bad-lock", "service/requirements.txt", digests[1], f"    --hash=sha256:{'0' * 64}\n"
@@ -150,7 +163,6 @@ def test_version_whose_packages_do_not_match_is_refused(load: Load, versions: Ve
 def test_interrupted_deploy_is_finished_by_the_next_run(load: Load, versions: Versions) -> None:
     load.phase("interrupted deploy")
     version = versions.next_good("third")
-    before = running()
     process = subprocess.Popen(
         [
             *("ansible-playbook", "deploy.yml", "-i", str(SCENARIO / "inventory/hosts.yml")),
@@ -166,7 +178,7 @@ def test_interrupted_deploy_is_finished_by_the_next_run(load: Load, versions: Ve
     process.send_signal(signal.SIGKILL)
     on(MACHINE, "pkill -KILL -f horizon_activate || true")
     process.wait()
-    assert running() in (before, running())
+    assert running()
 
     run = deploy(version)
 
@@ -189,14 +201,18 @@ def test_rollback_goes_back_and_marks_the_bad_one(load: Load, versions: Versions
     assert playbook("rollback.yml", release=left).code != 0
 
 
-def test_rollback_across_a_migration_that_forbids_it_is_refused(load: Load, versions: Versions) -> None:
+def test_rollback_across_a_migration_that_forbids_it_is_refused(
+    load: Load, versions: Versions
+) -> None:
     load.phase("migration that forbids going back")
     old = running()
     run = deploy(versions.migration("new-schema", forbids_older=True))
     assert run.code == 0, run.output
     before = state()
 
-    assert_taken_back(playbook("rollback.yml", release=old), "cannot run on the database's schema", before)
+    assert_taken_back(
+        playbook("rollback.yml", release=old), "cannot run on the database's schema", before
+    )
 
 
 def test_changed_setting_is_applied_by_overlap(load: Load, versions: Versions) -> None:
@@ -229,7 +245,9 @@ def test_no_message_was_failed_lost_or_answered_twice(load: Load) -> None:
     figures: dict[str, Any] = load.checked()
 
     print((EPHEMERAL / "load.log").read_text(encoding="utf-8"))
-    print(json.dumps({name: value for name, value in figures.items() if name != "messages"}, indent=1))
+    print(
+        json.dumps({name: value for name, value in figures.items() if name != "messages"}, indent=1)
+    )
     assert figures["failed"] == 0
     assert figures["lost"] == 0
     assert figures["twice"] == 0

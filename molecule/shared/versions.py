@@ -35,7 +35,9 @@ class Versions:
         self._git("clone", "--quiet", "--no-hardlinks", str(source), str(folder), cwd=source)
         # What is not committed yet is tested too.
         shutil.rmtree(folder / "service")
-        shutil.copytree(source / "service", folder / "service", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            source / "service", folder / "service", ignore=shutil.ignore_patterns("__pycache__")
+        )
         self._number = 0
         self._commit("first")
         self.good = self._head()

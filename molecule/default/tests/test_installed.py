@@ -1,0 +1,165 @@
+"""Two bare machines have become servers: what anybody outside, and what their operator, can see."""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+import urllib.request
+
+import pytest
+from cryptography import x509
+from installed import (
+    MOST_EXPOSED,
+    PUBLIC_PORTS,
+    add_bot,
+    exposures,
+    listeners_beyond_loopback,
+    readable_secrets,
+    secrets_of,
+    secrets_on_command_lines,
+)
+from machine import EPHEMERAL, address_of, made, on, playbook, vendors
+from message import send, served_certificate, wait_for_reply
+
+MACHINES = ["default-bookworm", "default-trixie"]
+NUMBER = "+56226660001"
+LONGEST_SECOND_RUN_S = 45
+
+on_both = pytest.mark.parametrize("machine", MACHINES)
+
+
+def domain_of(machine: str) -> str:
+    return f"{machine.removeprefix('default-')}.horizon.test"
+
+
+def authority() -> str:
+    """The certificate of the test authority's root."""
+    gateway = re.match(r"https://([^:]+):", str(made()["certbot_server"]))
+    assert gateway is not None
+    context = ssl.create_default_context(cafile=str(made()["certbot_ca_file"]))
+    url = f"https://{gateway[1]}:15000/roots/0"
+    with urllib.request.urlopen(url, context=context, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+@on_both
+def test_signed_message_over_https_is_answered(machine: str) -> None:
+    add_bot(machine, NUMBER)
+    secrets = made()
+
+    status, contact = send(
+        domain_of(machine),
+        address_of(machine),
+        NUMBER,
+        "Hola, ¿a qué hora abren?",
+        secrets["vault_twilio_auth_token"],
+        secrets["vault_twilio_account_sid"],
+        authority(),
+    )
+
+    assert status == 200
+    assert wait_for_reply(vendors()["twilio"], contact)
+
+
+@on_both
+def test_message_with_a_wrong_signature_is_refused(machine: str) -> None:
+    status, _ = send(
+        domain_of(machine),
+        address_of(machine),
+        NUMBER,
+        "Hola",
+        "another-token",
+        "AC" + "e" * 32,
+        authority(),
+    )
+
+    assert status == 403
+
+
+@on_both
+def test_forced_renewal_is_served_at_once(machine: str) -> None:
+    domain, address = domain_of(machine), address_of(machine)
+    before = x509.load_pem_x509_certificate(served_certificate(domain, address).encode())
+    master = on(machine, "cat /run/nginx.pid")
+
+    bundle = on(machine, "systemctl show --property Environment --value certbot.service").strip()
+    on(machine, f"env {bundle} certbot renew --force-renewal --quiet --no-random-sleep-on-renew")
+
+    after = x509.load_pem_x509_certificate(served_certificate(domain, address).encode())
+    assert after.serial_number != before.serial_number
+    assert on(machine, "cat /run/nginx.pid") == master
+
+
+@on_both
+def test_nothing_but_ssh_and_web_listens_beyond_loopback(machine: str) -> None:
+    found = listeners_beyond_loopback(machine)
+
+    assert {80, 443} <= found <= PUBLIC_PORTS
+
+
+@on_both
+def test_units_are_sandboxed(machine: str) -> None:
+    found = exposures(machine)
+
+    print(found)
+    assert {re.sub(r"@.*", "", unit) for unit in found} == {
+        "horizonai-bots",
+        "horizonai-bots-worker",
+    }
+    assert max(found.values()) <= MOST_EXPOSED
+
+
+@on_both
+def test_secrets_are_in_nobodys_reach(machine: str) -> None:
+    assert readable_secrets(machine) == []
+    assert secrets_on_command_lines(machine) == []
+
+
+@on_both
+def test_release_starts_with_the_machine(machine: str) -> None:
+    wanted = on(machine, "ls /etc/systemd/system/horizonai-bots.service.wants").split()
+    running = on(
+        machine, "systemctl list-units --plain --no-legend 'horizonai-bots*@*' | cut -d' ' -f1"
+    ).split()
+
+    assert sorted(wanted) == sorted(running) != []
+    assert (
+        on(machine, "systemctl is-enabled horizonai-bots.service horizonai-bots.socket").split()
+        == ["enabled"] * 2
+    )
+
+
+@on_both
+def test_health_is_good_and_says_the_release(machine: str) -> None:
+    health = json.loads(on(machine, "horizonctl health --json"))
+
+    assert health["status"] == "ok"
+    assert (
+        health["release"] == on(machine, "basename $(readlink /opt/horizonai-bots/current)").strip()
+    )
+
+
+def test_check_on_converged_machines_finds_nothing_to_do() -> None:
+    run = playbook("site.yml", "--check", "--diff")
+
+    assert run.code == 0, run.output
+    assert run.changed == 0, run.output
+    assert [s for s in secrets_of(made().items()) if s in run.output] == []
+
+
+def test_second_run_changes_nothing_and_is_quick() -> None:
+    run = playbook("site.yml", "--diff", "--limit", MACHINES[0])
+
+    print(f"second run of site.yml: {run.seconds:.1f} s")
+    assert run.code == 0, run.output
+    assert run.changed == 0, run.output
+    assert "/webhook/whatsapp#rc=3&rp=ct,rt,5xx&rt=4000&tt=15000" in run.output
+    assert run.seconds <= LONGEST_SECOND_RUN_S
+
+
+def test_no_secret_was_printed_by_any_run() -> None:
+    log = (EPHEMERAL / "ansible.log").read_text(encoding="utf-8")
+
+    assert "--- before" in log, "no run printed its differences"
+    assert [s for s in secrets_of(made().items()) if s in log] == []
