@@ -5,6 +5,7 @@ PYTHON =
 ARGS =
 ONCE =
 PORT =
+SCENARIO =
 
 CANDIDATES := .venv/bin/python python3 python3.13 python3.12 python3.11 python
 COMPILE := .venv/bin/python service/bootstrap.py uv pip compile --quiet --universal \
@@ -12,7 +13,7 @@ COMPILE := .venv/bin/python service/bootstrap.py uv pip compile --quiet --univer
 PINNED := ^(\#.*|-r .*|[A-Za-z0-9._-]+(\[[A-Za-z0-9,._-]+\])?==[0-9][^ ;*]*( ; .+)?)?$$
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock check-lock
+.PHONY: help setup demo test molecule lint bench lock check-lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,16 +42,21 @@ demo: setup ## Try the whole service on this machine, without accounts (ONCE=1: 
 test: setup ## Run the tests with a real Redis and PostgreSQL (ARGS= goes to pytest)
 	@HORIZON_REQUIRE_SERVERS=1 .venv/bin/python -m pytest $(ARGS)
 
+molecule: setup ## Install, deploy and break real systemd machines in Docker (SCENARIO="deploy light": these)
+	@molecule/run $(SCENARIO)
+
 bench: setup ## Print the figures that the README quotes (some minutes; needs wrk)
 	@.venv/bin/python -m benchmarks.acknowledge
 	@.venv/bin/python -m benchmarks.turns
 	@.venv/bin/python -m benchmarks.in_flight
 	@.venv/bin/python -m benchmarks.bots
 
-lint: setup check-lock ## Check style, format, types and the lock
+lint: setup check-lock ## Check style, format, types, playbooks and the lock
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+	@.venv/bin/yamllint --strict .
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" ANSIBLE_HOME="$(CURDIR)/.cache/ansible" .venv/bin/ansible-lint --offline -q
 
 lock: setup ## Write requirements.txt anew from requirements.in (ARGS= goes to uv pip compile)
 	@$(COMPILE) $(ARGS) service/requirements.in -o service/requirements.txt
