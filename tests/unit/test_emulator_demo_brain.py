@@ -168,3 +168,13 @@ def test_script_ends_in_what_comes_then() -> None:
 
     assert [brain(request).text for _ in range(3)] == ["uno", "dos", "eco: hola"]
     assert brain.seen == [request] * 3
+
+
+def test_echo_repeats_whatever_was_written_in_this_turn() -> None:
+    reply = ask("Eco: repite.", "hola", said("assistant", "eco: hola"), "el menú", "gracias")
+
+    assert reply == text("eco: el menú | gracias")
+
+
+def test_echo_is_only_for_instructions_that_begin_with_the_word() -> None:
+    assert "eco:" not in ask("Eres de una tienda eco de Ñuñoa.", "hola").text

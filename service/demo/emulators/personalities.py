@@ -1,4 +1,4 @@
-"""The demonstration's model: a restaurant and an estate agency, deterministic, in two languages.
+"""The demonstration's model: a restaurant, an estate agency and an echo, in two languages.
 
 Which one speaks follows from the instructions and the offered tools, as with a real model.
 """
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from service.demo.emulators.agency import agency_reply
-from service.demo.emulators.brains import turn_messages, turn_texts
+from service.demo.emulators.brains import echo_brain, turn_messages, turn_texts
 from service.demo.emulators.replies import Reply, text
 
 Language = Literal["es", "en"]
 
 RESTAURANT = re.compile(r"la cocina|restaurant|kitchen", re.IGNORECASE)
 AGENCY = re.compile(r"inmobiliari|propiedades|real[ -]estate", re.IGNORECASE)
+ECHO = re.compile(r"^(?:eco|echo)\b", re.IGNORECASE)
 AGENCY_TOOLS = {"create_lead", "get_lead"}
 ENGLISH = re.compile(r"\b(?:you|your|are|the|answer|with|customers?)\b", re.IGNORECASE)
 SPANISH = re.compile(r"\b(?:eres|tu|el|la|los|responde|con|clientes?)\b", re.IGNORECASE)
@@ -116,8 +117,10 @@ SEEN: Mapping[Language, str] = {
 
 
 def demo_brain(request: dict[str, Any]) -> Reply:
-    """The brain of the demonstration."""
+    """The brain of the demonstration; instructions that begin with `Eco` or `Echo` make an echo."""
     instructions = request.get("instructions") or ""
+    if ECHO.match(instructions):
+        return echo_brain(request)
     language = _language(instructions)
     offered = {tool.get("name") for tool in request.get("tools") or []}
     if AGENCY.search(instructions) or (
