@@ -12,7 +12,7 @@ from machine import made, on
 
 MOST_EXPOSED = 1.5
 PUBLIC_PORTS = {22, 80, 443}
-BOT = {"name": "La Cocina", "client_id": "la-cocina", "instructions": "Responde en pocas frases."}
+BOT = {"name": "La Cocina", "client_id": "la-cocina"}
 
 
 def secrets_of(values: Iterable[tuple[str, object]]) -> list[str]:
@@ -26,11 +26,11 @@ def secrets_of(values: Iterable[tuple[str, object]]) -> list[str]:
     return found
 
 
-def add_bot(machine: str, number: str) -> None:
+def add_bot(machine: str, number: str, instructions: str = "Responde en pocas frases.") -> None:
     """The machine has a bot with this number."""
     bots = json.loads(on(machine, "horizonctl bots list --json"))["data"]
     if not any(bot["twilio_phone_number"] == number for bot in bots):
-        fields = BOT | {"twilio_phone_number": number}
+        fields = BOT | {"twilio_phone_number": number, "instructions": instructions}
         on(machine, "horizonctl bots add --file - --json", stdin=json.dumps(fields))
 
 
@@ -79,7 +79,7 @@ def _others_reach(machine: str, file: str) -> bool:
     return (
         on(
             machine,
-            f"setpriv --reuid=65534 --regid=65534 --clear-groups cat '{file}' 2>/dev/null | head -c 1 || true",
+            f"setpriv --reuid=65534 --regid=65534 --clear-groups head -c 1 '{file}' 2>/dev/null || true",
         )
         != ""
     )

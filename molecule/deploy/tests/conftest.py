@@ -28,44 +28,53 @@ class Load:
     """Signed messages at a steady rate, from before the first test to after the last."""
 
     def __init__(self) -> None:
-        self._phase = EPHEMERAL / "phase"
-        self._stop = EPHEMERAL / "stop"
         self.result = EPHEMERAL / "load.json"
-        self._stop.unlink(missing_ok=True)
-        self.result.unlink(missing_ok=True)
-        self.phase("before")
-        with open(EPHEMERAL / "load.log", "w", encoding="utf-8") as log:
-            self._process = subprocess.Popen(
-                [*self._command(), "--rate", str(RATE), "--duration", str(LONGEST_S)],
-                stdout=log,
-                stderr=log,
-            )
-
-    def _command(self) -> list[str]:
+        self._phases = EPHEMERAL / "phases"
+        self._stop = EPHEMERAL / "stop"
+        for file in (self.result, self._phases, self._stop):
+            file.unlink(missing_ok=True)
         secrets = made()
-        return [
-            *(sys.executable, str(ROOT / "molecule/shared/load.py")),
-            *("--base-url", f"https://{address_of(MACHINE)}:443", "--host", DOMAIN),
-            *("--number", NUMBER, "--account", secrets["vault_twilio_account_sid"]),
-            *("--auth-token", secrets["vault_twilio_auth_token"], "--twilio", vendors()["twilio"]),
-            *("--stop-file", str(self._stop), "--phase-file", str(self._phase)),
-            *("--result", str(self.result)),
-        ]
+        self._process = subprocess.Popen(
+            [
+                *self._command(
+                    "--base-url", f"https://{address_of(MACHINE)}:443", "--host", DOMAIN
+                ),
+                *("--number", NUMBER, "--account", secrets["vault_twilio_account_sid"]),
+                *("--auth-token", secrets["vault_twilio_auth_token"]),
+                *(
+                    "--rate",
+                    str(RATE),
+                    "--duration",
+                    str(LONGEST_S),
+                    "--stop-file",
+                    str(self._stop),
+                ),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
 
     def phase(self, name: str) -> None:
-        self._phase.write_text(name, encoding="utf-8")
+        """What follows belongs to this phase."""
+        subprocess.run(self._command("--mark", name), check=True)
 
-    def alive(self) -> bool:
+    @property
+    def runs(self) -> bool:
         return self._process.poll() is None
 
     def end(self) -> None:
         self._stop.touch()
         self._process.wait(60)
 
-    def checked(self) -> dict[str, Any]:
-        """The figures of all phases, once every accepted message has had its time to be answered."""
-        subprocess.run([*self._command(), "--check"], check=False, timeout=300)
-        return dict(json.loads(self.result.read_text(encoding="utf-8")))
+    def checked(self) -> tuple[str, dict[str, Any]]:
+        """A table and its figures, once every accepted message has had its time to be answered."""
+        check = self._command("--check", "--twilio", vendors()["twilio"])
+        table = subprocess.run(check, stdout=subprocess.PIPE, text=True, check=False, timeout=300)
+        return table.stdout, dict(json.loads(self.result.read_text(encoding="utf-8")))
+
+    def _command(self, *options: str) -> list[str]:
+        driver = str(ROOT / "molecule/shared/load.py")
+        files = ("--phase-file", str(self._phases), "--result", str(self.result))
+        return [sys.executable, driver, *files, *options]
 
 
 @pytest.fixture(scope="session")
@@ -75,8 +84,8 @@ def versions() -> Versions:
 
 @pytest.fixture(scope="session")
 def load() -> Iterator[Load]:
-    add_bot(MACHINE, NUMBER)
+    add_bot(MACHINE, NUMBER, "Echo, so that every message is found again in its answer.")
     running = Load()
-    wait_for(running.alive, 5, "the load runs")
+    wait_for(lambda: running.runs, 5, "the load runs")
     yield running
     running.end()
