@@ -25,6 +25,8 @@ WORKER = re.compile(r"^horizonai-bots-worker@(?P<instance>[^@]+)-(?P<number>\d+)
 RELEASE = re.compile(r"^[0-9A-Za-z][0-9A-Za-z_.]*$")
 MAX_ACTIVATIONS = 100
 POLL_S = 0.5
+HEARTBEAT_POLL_S = 2.0
+"""Asking starts a process, on a machine that is busy with starting others."""
 
 
 class ReleaseError(Exception):
@@ -332,7 +334,7 @@ def _wait_heartbeats(host: Host, release: str, units: list[str], within_s: float
                 f"{silent[0]} sent no heartbeat within {within_s:.0f} s. Its log: "
                 f"journalctl -u {silent[0]}. {host.last_words(silent[0])}"
             )
-        host.sleep(POLL_S)
+        host.sleep(HEARTBEAT_POLL_S)
 
 
 def _check_alive(host: Host, units: list[str]) -> None:
