@@ -9,12 +9,17 @@ import subprocess
 import time
 
 from conftest import Load
-from machine import ROOT, SCENARIO, Run, on, playbook, wait_for
+from machine import EPHEMERAL, ROOT, SCENARIO, Run, on, playbook, wait_for
 from versions import Versions
 
 MACHINE = "deploy-bookworm"
 SLOWEST_ACKNOWLEDGEMENT_MS = 1000
 LONGEST_DEPLOY_S = 60
+REPOSITORY = {
+    # A copy of this one, to which the tests add good and bad versions.
+    "app_repository": str(EPHEMERAL / "repository"),
+    "app_build_folder": str(EPHEMERAL / "builds"),
+}
 
 
 def running() -> str:
@@ -34,7 +39,7 @@ def units() -> list[str]:
 
 
 def deploy(version: str, *arguments: str, **extra: object) -> Run:
-    return playbook("deploy.yml", *arguments, version=version, **extra)
+    return playbook("deploy.yml", *arguments, version=version, **REPOSITORY, **extra)
 
 
 def assert_taken_back(run: Run, reason: str, before: tuple[str, list[str]]) -> None:
@@ -165,7 +170,7 @@ def test_interrupted_deploy_is_finished_by_the_next_run(load: Load, versions: Ve
     process = subprocess.Popen(
         [
             *("ansible-playbook", "deploy.yml", "-i", str(SCENARIO / "inventory/hosts.yml")),
-            *("-e", f"version={version}"),
+            *("-e", json.dumps({"version": version} | REPOSITORY)),
         ],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
