@@ -7,6 +7,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -19,7 +20,8 @@ from service.store.records import FORMAT, Record
 from service.store.redis_client import RedisStore
 from service.store.redis_mailbox import RedisMailbox
 
-BOT, CLIENT, NUMBER, SENDER = "bot_1", "client_1", "+56226660001", "whatsapp:+56911111111"
+BOT, CLIENT = f"bot_{token_hex(4)}", "client_1"
+NUMBER, SENDER = "+56226660001", "whatsapp:+56911111111"
 WAIT_S = 5
 
 
