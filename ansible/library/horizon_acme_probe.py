@@ -121,8 +121,8 @@ def look(probe: dict[str, str], port: int, timeout: float) -> dict[str, str]:
         "outcome": "unreachable",
         "reason": f"port 80 of {domain} does not answer at {', '.join(silent)}",
         "remedy": "Open port 80 to the internet (the provider's firewall too), and check that the "
-        f"A record of {domain} is this server's public address. If only this network cannot reach that address: "
-        "-e certbot_probe_enabled=false",
+        f"A record of {domain} is this server's public address. If only this network cannot "
+        "reach that address: -e certbot_probe_enabled=false",
     }
 
 

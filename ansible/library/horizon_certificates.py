@@ -129,8 +129,8 @@ EXPLANATIONS = (
         "Name the file with its authority, on the controller: certbot_ca_file: /path/to/ca.pem",
     ),
     (
-        r"NewConnectionError|NameResolutionError|Max retries exceeded|ReadTimeout|ConnectTimeout"
-        r"|Temporary failure in name resolution|Connection aborted|ProxyError",
+        r"ValueError: Requesting |NewConnectionError|NameResolutionError|Max retries exceeded"
+        r"|ReadTimeout|ConnectTimeout|Temporary failure in name resolution|Connection aborted|ProxyError",
         "the ACME server {server} cannot be reached",
         "Allow this server to connect to it (DNS, firewall, proxy), and check certbot_server.",
     ),
