@@ -1,0 +1,163 @@
+#!/usr/bin/python
+"""Looks at a host before anything is changed, and returns everything that stands in the way."""
+
+from __future__ import annotations
+
+import platform
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible.module_utils import horizon_foreign, horizon_host, horizon_ports
+
+DOCUMENTATION = r"""
+module: horizon_preflight
+short_description: Everything on a host that stands in the installation's way
+description:
+  - Looks at system, Python, architecture, disk, memory, names, ports and at what already
+    stands at our paths, units and nginx sites. It changes nothing.
+options:
+  controller_time:
+    description: The controller's clock before it asked, in seconds since 1970; it is given back.
+    type: float
+    required: true
+  disk_mb:
+    description: Free space that each folder needs.
+    type: dict
+    required: true
+  memory_mb:
+    description: Memory that the machine needs.
+    type: int
+    required: true
+  domain:
+    description: The public host name; empty when it is not known.
+    type: str
+    default: ""
+  resolve:
+    description: Check that the domain resolves to this host.
+    type: bool
+    default: false
+  addresses:
+    description: Addresses of this host that its interfaces do not show.
+    type: list
+    elements: str
+    default: []
+  ports:
+    description: Ports that will be ours.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      port:
+        description: Number of the TCP port.
+        type: int
+        required: true
+      processes:
+        description: Names of the processes that may hold it.
+        type: list
+        elements: str
+        required: true
+      loopback:
+        description: Sockets on addresses other than loopback do not count.
+        type: bool
+        default: false
+author:
+  - Horizon
+"""
+
+EXAMPLES = r"""
+- name: The host is looked at
+  horizon_preflight:
+    controller_time: 1790000000
+    disk_mb: {/opt: 1000}
+    memory_mb: 450
+    domain: bots.example.com
+    ports:
+      - {port: 443, processes: [nginx]}
+  register: preflight_host
+"""
+
+RETURN = r"""
+problems:
+  description: What has to be mended first, each with a sentence and its remedy.
+  type: list
+  elements: dict
+  returned: always
+notes:
+  description: What should be known, likewise.
+  type: list
+  elements: dict
+  returned: always
+apt_ready:
+  description: Whether Ansible's apt module can look (python3-apt and the package lists are there).
+  type: bool
+  returned: always
+time:
+  description: This host's clock, in seconds since 1970.
+  type: float
+  returned: always
+controller_time:
+  description: The option of the same name.
+  type: float
+  returned: always
+"""
+
+ROOT = Path("/")
+
+
+def apt_ready(root: Path) -> bool:
+    """Without these the apt module fails in check mode, or knows no package."""
+    lists = any((root / "var/lib/apt/lists").glob("*_Packages*"))
+    return lists and (root / "usr/lib/python3/dist-packages/apt/__init__.py").exists()
+
+
+def look(params: dict) -> tuple[list, list]:
+    """Problems and warnings of this host."""
+    problems, notes = horizon_host.system(ROOT)
+    problems += horizon_host.architecture(platform.machine())
+    problems += horizon_host.python("/usr/bin/python3")
+    problems += horizon_host.disk(ROOT, {name: int(mb) for name, mb in params["disk_mb"].items()})
+    problems += horizon_host.memory(ROOT, params["memory_mb"])
+    domain = params["domain"]
+    if domain and params["resolve"]:
+        own = horizon_host.own_addresses(ROOT) | set(params["addresses"])
+        notes += horizon_host.names(domain, horizon_host.resolve(domain), own)
+    problems += horizon_ports.busy(ROOT, params["ports"])
+    problems += horizon_foreign.findings(ROOT, domain)
+    return problems, notes
+
+
+def main() -> None:
+    """Ansible's entry."""
+    port = {
+        "port": {"type": "int", "required": True},
+        "processes": {"type": "list", "elements": "str", "required": True},
+        "loopback": {"type": "bool", "default": False},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "controller_time": {"type": "float", "required": True},
+            "disk_mb": {"type": "dict", "required": True},
+            "memory_mb": {"type": "int", "required": True},
+            "domain": {"type": "str", "default": ""},
+            "resolve": {"type": "bool", "default": False},
+            "addresses": {"type": "list", "elements": "str", "default": []},
+            "ports": {"type": "list", "elements": "dict", "default": [], "options": port},
+        },
+        supports_check_mode=True,
+    )
+    clock = time.time()
+    problems, notes = look(module.params)
+    module.exit_json(
+        changed=False,
+        problems=[finding._asdict() for finding in problems],
+        notes=[finding._asdict() for finding in notes],
+        apt_ready=apt_ready(ROOT),
+        controller_time=module.params["controller_time"],
+        time=clock,
+    )
+
+
+if __name__ == "__main__":
+    main()

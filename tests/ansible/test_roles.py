@@ -1,0 +1,159 @@
+"""Every role says the same in its defaults and in its argument specs, and explains itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROLES = Path(__file__).parents[2] / "roles"
+NAMES = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "str": str,
+    "path": str,
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+    "list": list,
+    "dict": dict,
+}
+
+
+def read(path: Path) -> Any:
+    """The document of a YAML file; None when there is no file."""
+    return yaml.safe_load(path.read_text()) if path.exists() else None
+
+
+def defaults(role: str) -> dict[str, Any]:
+    """Variables of defaults/main.yml."""
+    return read(ROLES / role / "defaults" / "main.yml") or {}
+
+
+def options(role: str) -> dict[str, Any]:
+    """Options of the main entry point."""
+    specs = read(ROLES / role / "meta" / "argument_specs.yml")
+    return dict(specs["argument_specs"]["main"].get("options") or {})
+
+
+def tasks(role: str) -> list[tuple[str, dict[str, Any]]]:
+    """Every task and handler, those in blocks too, with its file's name."""
+    found: list[tuple[str, dict[str, Any]]] = []
+
+    def walk(file: str, entries: list[dict[str, Any]]) -> None:
+        for entry in entries:
+            found.append((file, entry))
+            for part in ("block", "rescue", "always"):
+                walk(file, entry.get(part) or [])
+
+    for folder in ("tasks", "handlers"):
+        for path in sorted((ROLES / role / folder).glob("*.yml")):
+            walk(f"{folder}/{path.name}", read(path) or [])
+    return found
+
+
+def is_template(value: Any) -> bool:
+    """Whether the type is known only when the playbook runs."""
+    return isinstance(value, str) and "{{" in value
+
+
+def fits(value: Any, kind: str) -> bool:
+    """Whether a literal default has the type that is declared (true is no number)."""
+    if is_template(value) or kind == "raw":
+        return True
+    if isinstance(value, bool) and kind != "bool":
+        return False
+    return isinstance(value, TYPES[kind])
+
+
+def test_roles_are_found() -> None:
+    assert {"preflight", "common", "firewall", "python"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_defaults_and_argument_specs_name_the_same_variables(role: str) -> None:
+    optional = {name for name, option in options(role).items() if "default" in option}
+    assert set(defaults(role)) == optional
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_defaults_and_argument_specs_have_the_same_values(role: str) -> None:
+    declared = {name: option.get("default") for name, option in options(role).items()}
+    for name, value in defaults(role).items():
+        assert (name, type(value), value) == (name, type(declared[name]), declared[name])
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_defaults_have_the_declared_types(role: str) -> None:
+    for name, option in options(role).items():
+        assert option.get("description"), f"{name} has no description"
+        assert option["type"] in {*TYPES, "raw"}, f"{name} has the type {option['type']}"
+        if option["type"] == "list":
+            assert "elements" in option, f"{name} does not say what it lists"
+        if "default" not in option:
+            continue
+        value = option["default"]
+        assert fits(value, option["type"]), f"{name} is {value!r}, no {option['type']}"
+        if isinstance(value, list):
+            for element in value:
+                assert fits(element, option["elements"]), f"{name} holds {element!r}"
+        if "choices" in option and not is_template(value):
+            assert value in option["choices"], f"{name} is {value!r}, no choice of its own"
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_variables_begin_with_the_role(role: str) -> None:
+    variables = {*defaults(role), *(read(ROLES / role / "vars" / "main.yml") or {})}
+    assert [name for name in variables if not name.startswith(f"{role}_")] == []
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_every_default_has_a_comment_above_it(role: str) -> None:
+    lines = (ROLES / role / "defaults" / "main.yml").read_text().splitlines()
+    bare = [
+        line
+        for above, line in zip(["", *lines], lines, strict=False)
+        if re.match(r"[a-z]\w*:", line) and not above.startswith("# ")
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_every_task_says_what_becomes_true(role: str) -> None:
+    unnamed = [
+        (file, sorted(task)) for file, task in tasks(role) if not str(task.get("name", "")).strip()
+    ]
+    assert unnamed == []
+    assert tasks(role), "the role does nothing"
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_handlers_that_are_notified_exist(role: str) -> None:
+    everywhere = {
+        name
+        for other in NAMES
+        for file, task in tasks(other)
+        if file.startswith("handlers/")
+        for name in [task["name"], *_listed(task.get("listen"))]
+    }
+    notified = {name for _, task in tasks(role) for name in _listed(task.get("notify"))}
+    assert notified - everywhere == set()
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_every_file_of_ours_on_a_server_carries_the_marker(role: str) -> None:
+    marker = "# Managed by Ansible: horizonai-bots"
+    unmarked = [
+        str(path.relative_to(ROLES))
+        for path in sorted((ROLES / role / "templates").rglob("*"))
+        if path.is_file() and marker not in path.read_text()
+    ]
+    assert unmarked == []
+
+
+def _listed(value: Any) -> list[str]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
