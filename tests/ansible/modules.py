@@ -37,3 +37,5 @@ def run(name: str, *, check: bool = False, **params: Any) -> dict[str, Any]:
 
 
 load_module = load
+
+ROOT = LIBRARY.parents[1]
