@@ -28,7 +28,7 @@ def secrets_of(values: Iterable[tuple[str, object]]) -> list[str]:
 
 def add_bot(machine: str, number: str, instructions: str = "Responde en pocas frases.") -> None:
     """The machine has a bot with this number."""
-    bots = json.loads(on(machine, "horizonctl bots list --json"))["data"]
+    bots = json.loads(on(machine, "horizonctl bots list --json"))
     if not any(bot["twilio_phone_number"] == number for bot in bots):
         fields = BOT | {"twilio_phone_number": number, "instructions": instructions}
         on(machine, "horizonctl bots add --file - --json", stdin=json.dumps(fields))

@@ -40,7 +40,7 @@ def playbook(name: str, *arguments: str, **extra: object) -> Run:
     """`ansible-playbook NAME` from the project's folder, with the scenario's inventory."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")
-    } | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACKS_ENABLED": ""}
+    } | {"ANSIBLE_NOCOLOR": "1"}
     command = [
         *("ansible-playbook", name, "-i", str(SCENARIO / "inventory/hosts.yml")),
         *(("-e", json.dumps(extra)) if extra else ()),
