@@ -114,10 +114,8 @@ def test_version_that_is_never_ready_is_taken_back(load: Load, versions: Version
     bad = versions.change(
         "never-ready",
         "service/web/health.py",
-        "        ready = accepts and migrated\n",
-        "        from pathlib import Path\n"
-        "        mine = Path('/run/horizonai-bots').glob(f'web-{self._release}*')\n"
-        "        ready = accepts and migrated and not list(mine)\n",
+        "ready = accepts and schema is not None and schema.runs",
+        "ready = accepts and not list(__import__('pathlib').Path('/run/horizonai-bots').glob(f'web-{self._release}*'))",
     )
 
     assert_taken_back(deploy(bad), "its web was not ready within 20 s: HTTP 503", before)
@@ -145,8 +143,8 @@ def test_version_whose_worker_is_silent_is_taken_back(load: Load, versions: Vers
     bad = versions.change(
         "silent-worker",
         "service/worker.py",
-        "        key = keys.worker(self.id)\n        while",
-        "        key = keys.worker(self.id)\n        self._stopping.wait()\n        while",
+        "        self._able.wait()\n        was_told",
+        "        self._stopping.wait()\n        was_told",
     )
 
     assert_taken_back(deploy(bad), "sent no heartbeat within 20 s", before)
