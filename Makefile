@@ -55,6 +55,8 @@ lint: setup check-lock ## Check style, format, types, playbooks and the lock
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+	@.venv/bin/yamllint --strict .
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" ANSIBLE_HOME="$(CURDIR)/.cache/ansible" .venv/bin/ansible-lint --offline -q
 
 lock: setup ## Write requirements.txt anew from requirements.in (ARGS= goes to uv pip compile)
 	@$(COMPILE) $(ARGS) service/requirements.in -o service/requirements.txt
