@@ -21,6 +21,7 @@ MACHINE = "deploy-bookworm"
 DOMAIN = "deploy.horizon.test"
 NUMBER = "+56226660001"
 RATE = 50
+ECHO = "Echo, so that every message is found again in its answer."
 LONGEST_S = 2400
 
 
@@ -84,7 +85,7 @@ def versions() -> Versions:
 
 @pytest.fixture(scope="session")
 def load() -> Iterator[Load]:
-    add_bot(MACHINE, NUMBER, "Echo, so that every message is found again in its answer.")
+    add_bot(MACHINE, NUMBER, ECHO)
     running = Load()
     wait_for(lambda: running.runs, 5, "the load runs")
     yield running

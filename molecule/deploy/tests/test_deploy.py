@@ -7,14 +7,28 @@ import re
 import signal
 import subprocess
 import time
+from datetime import datetime
 
-from conftest import Load
-from machine import EPHEMERAL, ROOT, SCENARIO, Run, on, playbook, wait_for
+from conftest import DOMAIN, ECHO, MACHINE, NUMBER, Load
+from installed import add_bot
+from machine import (
+    EPHEMERAL,
+    ROOT,
+    SCENARIO,
+    Run,
+    address_of,
+    made,
+    on,
+    playbook,
+    vendors,
+    wait_for,
+)
+from message import send, wait_for_reply
 from versions import Versions
 
-MACHINE = "deploy-bookworm"
 SLOWEST_ACKNOWLEDGEMENT_MS = 1000
 LONGEST_DEPLOY_S = 60
+LONGEST_INSTALLATION_S = 180
 KILL_WHO_HOLDS_THE_LOCK = """
 for process in /proc/[0-9]*; do
     if ls -l "$process/fd" 2>/dev/null | grep -q horizonai-bots/state/lock; then
@@ -54,6 +68,29 @@ def assert_taken_back(run: Run, reason: str, before: tuple[str, list[str]]) -> N
 
 def state() -> tuple[str, list[str]]:
     return running(), units()
+
+
+def test_bare_machine_answers_within_its_time() -> None:
+    lines = (EPHEMERAL / "ansible.log").read_text(encoding="utf-8").splitlines()
+    begin = next(line for line in lines if "PLAY [Servers answer WhatsApp]" in line)
+    end = next(line for line in lines[lines.index(begin) :] if "PLAY RECAP" in line)
+    started = time.monotonic()
+    add_bot(MACHINE, NUMBER, ECHO)
+    secrets = made()
+    status, contact = send(
+        *(DOMAIN, address_of(MACHINE), NUMBER, "Hola", secrets["vault_twilio_auth_token"]),
+        *(secrets["vault_twilio_account_sid"], None),
+    )
+    assert status == 200
+    assert wait_for_reply(vendors()["twilio"], contact)
+
+    seconds = (logged_at(end) - logged_at(begin)).total_seconds() + time.monotonic() - started
+    print(f"bare machine to first answered message: {seconds:.1f} s")
+    assert seconds <= LONGEST_INSTALLATION_S
+
+
+def logged_at(line: str) -> datetime:
+    return datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f")
 
 
 def test_rollback_with_nothing_to_go_back_to_says_so(load: Load, versions: Versions) -> None:
