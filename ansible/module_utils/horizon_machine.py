@@ -120,6 +120,8 @@ class Machine:
         self._must(release, "its migration failed, and the database is as it was", "db", "upgrade")
 
     def probe(self, release: str) -> None:
+        # A play that ended before its handlers may have left changed units.
+        self.reload()
         unit = f"horizonai-bots-probe@{release}.service"
         code, text = _run("systemctl", "start", unit)
         if code:

@@ -19,7 +19,7 @@ from installed import (
     secrets_of,
     secrets_on_command_lines,
 )
-from machine import EPHEMERAL, address_of, made, on, playbook, vendors
+from machine import EPHEMERAL, address_of, made, on, playbook, vendors, wait_for
 from message import send, served_certificate, wait_for_reply
 
 MACHINES = ["default-bookworm", "default-trixie"]
@@ -86,8 +86,12 @@ def test_forced_renewal_is_served_at_once(machine: str) -> None:
     bundle = on(machine, "systemctl show --property Environment --value certbot.service").strip()
     on(machine, f"env {bundle} certbot renew --force-renewal --quiet --no-random-sleep-on-renew")
 
-    after = x509.load_pem_x509_certificate(served_certificate(domain, address).encode())
-    assert after.serial_number != before.serial_number
+    def is_new() -> bool:
+        served = x509.load_pem_x509_certificate(served_certificate(domain, address).encode())
+        return served.serial_number != before.serial_number
+
+    # nginx takes a moment to change its processes.
+    wait_for(is_new, 5, "the new certificate is served")
     assert on(machine, "cat /run/nginx.pid") == master
 
 
