@@ -152,7 +152,8 @@ def test_version_that_is_never_ready_is_taken_back(load: Load, versions: Version
         "never-ready",
         "service/web/health.py",
         "ready = accepts and schema is not None and schema.runs",
-        "ready = accepts and not list(__import__('pathlib').Path('/run/horizonai-bots').glob(f'web-{self._release}*'))",
+        # The probe has no such socket.
+        "import glob\n        ready = not glob.glob(f'/run/horizonai-bots/web-{self._release}*')",
     )
 
     assert_taken_back(deploy(bad), "its web was not ready within 20 s: HTTP 503", before)
