@@ -44,6 +44,10 @@ options:
     description: Folder of the private sockets.
     type: path
     default: /run/horizonai-bots
+  env_file:
+    description: The settings of the service; REDIS_URL is read from it.
+    type: path
+    default: /etc/horizonai-bots/env
   backup_folder:
     description: Where an SQLite database is saved before a migration. Unset for other databases.
     type: path
@@ -109,6 +113,7 @@ ARGUMENTS: dict[str, Any] = {
     "config_files": {"type": "list", "elements": "path", "default": []},
     "root": {"type": "path", "default": "/opt/horizonai-bots"},
     "run_folder": {"type": "path", "default": "/run/horizonai-bots"},
+    "env_file": {"type": "path", "default": "/etc/horizonai-bots/env"},
     "backup_folder": {"type": "path"},
     "keep": {"type": "int", "default": 5},
     "ready_s": {"type": "float", "default": 60},
@@ -208,7 +213,12 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             return {"changed": True, "release": parameters["release"], "previous": before}
     release = choose(journal, parameters, releases)
     backups = parameters["backup_folder"]
-    host = Machine(root, Path(parameters["run_folder"]), Path(backups) if backups else None)
+    host = Machine(
+        root,
+        Path(parameters["run_folder"]),
+        Path(parameters["env_file"]),
+        Path(backups) if backups else None,
+    )
     wanted = Wanted(
         release=release,
         config=fingerprint(parameters["config_files"], parameters["workers"]),

@@ -25,8 +25,6 @@ WORKER = re.compile(r"^horizonai-bots-worker@(?P<instance>[^@]+)-(?P<number>\d+)
 RELEASE = re.compile(r"^[0-9A-Za-z][0-9A-Za-z_.]*$")
 MAX_ACTIVATIONS = 100
 POLL_S = 0.5
-HEARTBEAT_POLL_S = 2.0
-"""Asking starts a process, on a machine that is busy with starting others."""
 
 
 class ReleaseError(Exception):
@@ -103,8 +101,8 @@ class Host(Protocol):
     def ready(self, instance: str) -> str | None:
         """None when the web of this instance is ready, else what it answers."""
 
-    def heartbeats(self, release: str) -> set[int]:
-        """Process ids of this host's workers of the release that report themselves alive."""
+    def beating(self, release: str, main_pids: Iterable[int]) -> set[int]:
+        """Those of the processes that report themselves alive, as workers of the release."""
 
     def last_words(self, unit: str) -> str:
         """The last line that says why the unit failed."""
@@ -325,8 +323,9 @@ def _wait_heartbeats(host: Host, release: str, units: list[str], within_s: float
     deadline = host.monotonic() + within_s
     while True:
         _check_alive(host, units)
-        alive = host.heartbeats(release)
-        silent = [u for u in units if WORKER.match(u) and host.state(u).main_pid not in alive]
+        pids = {unit: host.state(unit).main_pid for unit in units if WORKER.match(unit)}
+        alive = host.beating(release, pids.values())
+        silent = [unit for unit, pid in pids.items() if pid not in alive]
         if not silent:
             return
         if host.monotonic() > deadline:
@@ -334,7 +333,7 @@ def _wait_heartbeats(host: Host, release: str, units: list[str], within_s: float
                 f"{silent[0]} sent no heartbeat within {within_s:.0f} s. Its log: "
                 f"journalctl -u {silent[0]}. {host.last_words(silent[0])}"
             )
-        host.sleep(HEARTBEAT_POLL_S)
+        host.sleep(POLL_S)
 
 
 def _check_alive(host: Host, units: list[str]) -> None:

@@ -67,11 +67,11 @@ def probe(
         with (
             _ends_on_sigterm(),
             TemporaryDirectory(prefix="probe-", dir=folder) as own,
-            _running(Path(own), release, started + timeout_s) as web,
         ):
-            # While it starts.
+            with _running(Path(own), release, started + timeout_s) as web:
+                _check_answers(web, release)
+            # Not while web runs: a machine may have no memory for both beside what serves.
             check_stores_and_worker(settings, Path(own) / "metrics")
-            _check_answers(web, release)
     except ProbeError as error:
         raise CommandError(str(error)) from None
     except OSError as error:

@@ -94,10 +94,8 @@ class FakeHost:
     def ready(self, instance: str) -> str | None:
         return "HTTP 503" if self._stage(instance) == "ready" else None
 
-    def heartbeats(self, release: str) -> set[int]:
-        if self._stage(release) == "heartbeat":
-            return set()
-        return set(self.running.values())
+    def beating(self, release: str, main_pids: Iterable[int]) -> set[int]:
+        return set() if self._stage(release) == "heartbeat" else set(main_pids)
 
     def last_words(self, unit: str) -> str:
         return "its last words"
