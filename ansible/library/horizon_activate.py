@@ -31,6 +31,10 @@ options:
     description: Worker processes.
     type: int
     required: true
+  workers_in_turn:
+    description: Start new workers when the old ones have ended, where memory holds no more than one set.
+    type: bool
+    default: false
   config_files:
     description: Files that the processes are made of; a change of one starts them anew.
     type: list
@@ -110,6 +114,7 @@ ARGUMENTS: dict[str, Any] = {
     "keep_current": {"type": "bool", "default": False},
     "allow_bad": {"type": "bool", "default": False},
     "workers": {"type": "int", "required": True},
+    "workers_in_turn": {"type": "bool", "default": False},
     "config_files": {"type": "list", "elements": "path", "default": []},
     "root": {"type": "path", "default": "/opt/horizonai-bots"},
     "run_folder": {"type": "path", "default": "/run/horizonai-bots"},
@@ -223,6 +228,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         release=release,
         config=fingerprint(parameters["config_files"], parameters["workers"]),
         workers=parameters["workers"],
+        workers_in_turn=parameters["workers_in_turn"],
         how="rollback" if parameters["rollback"] else "deploy",
     )
     if module.check_mode:

@@ -186,6 +186,8 @@ class Wanted:
     config: str
     workers: int
     how: str
+    workers_in_turn: bool = False
+    """New workers start when the old ones have ended: where memory holds no more. Web still overlaps."""
 
 
 @dataclass(frozen=True)
@@ -288,18 +290,28 @@ def _migrate(host: Host, release: str, steps: list[str]) -> None:
 
 def _start_beside(host: Host, wanted: Wanted, limits: Limits, steps: list[str]) -> str:
     instance = _free_instance(host, wanted.release)
-    units = _units(instance, wanted.workers)
+    web, workers = web_unit(instance), worker_units(instance, wanted.workers)
+    old_workers = [unit for unit in host.units() if WORKER.match(unit)]
+    ended: list[str] = []
     started = host.monotonic()
     try:
-        host.start(units)
-        _wait_ready(host, instance, units, limits.ready_s)
+        host.start([web] if wanted.workers_in_turn else [web, *workers])
+        _wait_ready(
+            host, instance, [web] if wanted.workers_in_turn else [web, *workers], limits.ready_s
+        )
         steps.append(f"web ready after {host.monotonic() - started:.1f} s")
-        _wait_heartbeats(host, wanted.release, units, limits.heartbeat_s)
+        if wanted.workers_in_turn:
+            ended = old_workers
+            host.stop(ended)
+            host.start(workers)
+        _wait_heartbeats(host, wanted.release, [web, *workers], limits.heartbeat_s)
         steps.append(f"{wanted.workers} workers alive after {host.monotonic() - started:.1f} s")
         host.sleep(limits.settle_s)
-        _check_alive(host, units)
+        _check_alive(host, [web, *workers])
     except BaseException:
-        host.stop(units)
+        host.stop([web, *workers])
+        if ended:
+            host.start(ended)
         raise
     return instance
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -165,6 +166,29 @@ def test_changed_settings_run_the_same_release_beside_itself(journal: Any, host:
     assert host.units() == units_of(f"{A}:2") == host.enabled()
     activate(journal, host, want(A, "newer"))
     assert host.units() == units_of(A)
+
+
+def test_workers_in_turn_never_run_beside_each_other(journal: Any, host: FakeHost) -> None:
+    activate(journal, host, want(A))
+    host.history.clear()
+
+    activate(journal, host, dataclasses.replace(want(B), workers_in_turn=True))
+
+    # Web, then the old workers go, then the new ones come, then the old web goes.
+    assert host.history == ["start", "stop", "start", "stop"]
+    assert host.units() == units_of(B) == host.enabled()
+
+
+def test_workers_that_ended_in_turn_come_back_with_a_take_back(
+    journal: Any, host: FakeHost
+) -> None:
+    activate(journal, host, want(A))
+    host.break_at(B, "heartbeat")
+
+    with pytest.raises(ReleaseError, match="still serves"):
+        activate(journal, host, dataclasses.replace(want(B), workers_in_turn=True))
+
+    assert host.units() == units_of(A) == host.enabled()
 
 
 def test_fewer_workers_are_a_change(journal: Any, host: FakeHost) -> None:
