@@ -93,6 +93,10 @@ apt_ready:
   description: Whether Ansible's apt module can look (python3-apt and the package lists are there).
   type: bool
   returned: always
+memory_mb:
+  description: Memory that this host may use, its control groups' limits included, in MB.
+  type: int
+  returned: always
 time:
   description: This host's clock, in seconds since 1970.
   type: float
@@ -154,6 +158,7 @@ def main() -> None:
         problems=[finding._asdict() for finding in problems],
         notes=[finding._asdict() for finding in notes],
         apt_ready=apt_ready(ROOT),
+        memory_mb=horizon_host.memory_mb(ROOT),
         controller_time=module.params["controller_time"],
         time=clock,
     )
