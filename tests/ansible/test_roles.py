@@ -157,3 +157,13 @@ def _listed(value: Any) -> list[str]:
     if value is None:
         return []
     return [value] if isinstance(value, str) else list(value)
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_only_what_every_profile_needs_is_taken_from_the_vault_without_a_default(role: str) -> None:
+    """Argument specs are resolved whole, also where the role is switched off."""
+    needed_always = {"vault_secret_key", "vault_admin_api_key"}
+
+    found = set(re.findall(r"\b(vault_\w+)\b(?! *\| *default)", str(defaults(role))))
+
+    assert found <= needed_always
