@@ -14,8 +14,9 @@ import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 from uuid import uuid4
 
 import psycopg2
@@ -91,6 +92,16 @@ class RealRedis(ServerProcess):
 
 class RealPostgres(ServerProcess):
     """PostgreSQL without durability: fast, and as strict as production in everything else."""
+
+    settings: ClassVar[Mapping[str, str]] = {
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "shared_buffers": "32MB",
+        "max_connections": "200",
+    }
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,16 +189,9 @@ class RealPostgres(ServerProcess):
         binaries = self._binaries()
         if not self.data.exists():
             self._initialise(binaries / "initdb")
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",
-            "fsync": "off",
-            "synchronous_commit": "off",
-            "full_page_writes": "off",
-            "shared_buffers": "32MB",
-            "max_connections": "200",
-        }
-        arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        arguments = [
+            part for name, value in self.settings.items() for part in ("-c", f"{name}={value}")
+        ]
         server = binaries / "postgres"
         return [server, "-D", self.data, "-p", str(self.port), *arguments]
 
@@ -228,6 +232,12 @@ class RealPostgres(ServerProcess):
         except psycopg2.OperationalError:
             return False
         return True
+
+
+class DurablePostgres(RealPostgres):
+    """What it has committed outlives its own death, though not the machine's."""
+
+    settings: ClassVar[Mapping[str, str]] = {**RealPostgres.settings, "synchronous_commit": "on"}
 
 
 def _redis_binary() -> Path:

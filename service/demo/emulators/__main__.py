@@ -30,7 +30,7 @@ PARENT_POLL_S = 0.5
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until told to stop; 0 is an ordinary end."""
     options = _parser().parse_args(arguments)
-    _allow_many_connections()
+    allow_many_connections()
     stopped = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -114,7 +114,7 @@ def _pair(value: str) -> tuple[str, str]:
     return first, second
 
 
-def _allow_many_connections() -> None:
+def allow_many_connections() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         # Some systems name a hard limit that they do not grant.
