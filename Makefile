@@ -6,6 +6,9 @@ ARGS =
 ONCE =
 PORT =
 SCENARIO =
+DURATION_S = 120
+RATE = 50
+SEED =
 
 CANDIDATES := .venv/bin/python python3 python3.13 python3.12 python3.11 python
 COMPILE := .venv/bin/python service/bootstrap.py uv pip compile --quiet --universal \
@@ -13,7 +16,7 @@ COMPILE := .venv/bin/python service/bootstrap.py uv pip compile --quiet --univer
 PINNED := ^(\#.*|-r .*|[A-Za-z0-9._-]+(\[[A-Za-z0-9,._-]+\])?==[0-9][^ ;*]*( ; .+)?)?$$
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test molecule lint bench lock check-lock
+.PHONY: help setup demo test chaos molecule lint bench lock check-lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +44,10 @@ demo: setup ## Try the whole service on this machine, without accounts (ONCE=1: 
 
 test: setup ## Run the tests with a real Redis and PostgreSQL (ARGS= goes to pytest)
 	@HORIZON_REQUIRE_SERVERS=1 .venv/bin/python -m pytest $(ARGS)
+
+chaos: setup ## Break the service under load and check what it promised (DURATION_S=600 RATE=50 SEED="1 2 3")
+	@.venv/bin/python -m tests.chaos --duration $(DURATION_S) --rate $(RATE) \
+		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
 molecule: setup ## Install, deploy and break real systemd machines in Docker (SCENARIO="deploy light": these)
 	@molecule/run $(SCENARIO)

@@ -89,7 +89,7 @@ def run(seed: int, duration_s: float, rate: float, database: Database, keep: boo
         settled_s = wait_for(lambda: _is_idle(system), SETTLE_S)
         # What comes late must not come twice.
         time.sleep(2)
-        record = evidence.collect(system, driver.sent)
+        record = evidence.collect(system, driver.sent, driver.statuses)
         restarts = sum(child.starts - 1 for child in system.children)
         outcome = Outcome(seed, driver, record, faults, settled_s, check(record), restarts, late_s)
         if keep or not outcome.is_clean:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from tests.chaos.record import Record, Sent, Turn
 
 TOKEN = re.compile(r"\btk-[0-9a-f]+-\d{6}\b")
+NO_TWIML = "no TwiML"
+"""A 200 that Twilio would not understand."""
 ENDED = ("replied", "silent", "dead")
 
 
@@ -155,6 +157,13 @@ def left_over(record: Record) -> Iterator[str]:
         yield f"the spool still has {name}"
 
 
+def wrong_answers(record: Record) -> Iterator[str]:
+    """Anything but 200 and 503 from the service; 502 and 504 are the proxy's while web is down."""
+    for answer, times in record.answers.items():
+        if (answer.isdigit() and answer not in ("200", "502", "503", "504")) or answer == NO_TWIML:
+            yield f"{answer}, {times} times"
+
+
 RULES: Mapping[str, Callable[[Record], Iterator[str]]] = {
     "lost": lost,
     "answered twice": answered_twice,
@@ -164,6 +173,7 @@ RULES: Mapping[str, Callable[[Record], Iterator[str]]] = {
     "messages out of order": messages_out_of_order,
     "repeated effects": repeated_effects,
     "left over": left_over,
+    "wrong answers": wrong_answers,
 }
 
 

@@ -14,6 +14,7 @@ from service.demo.emulators.phone import Overrides, inbound_form
 from service.demo.emulators.signing import USER_AGENT
 from service.web.twilio_request import signature
 from tests.chaos.brain import BURST, words_of
+from tests.chaos.checker import NO_TWIML
 from tests.chaos.record import Sent
 from tests.chaos.vendors import ACCOUNT_SID, AUTH_TOKEN
 
@@ -125,4 +126,4 @@ class Driver:
         finally:
             if connection is not None:
                 connection.close()
-        return str(status) if status != 200 or b"<Response" in answer else "no TwiML"
+        return str(status) if status != 200 or b"<Response" in answer else NO_TWIML

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import func, select
 
@@ -24,7 +24,7 @@ def running_turns(system: System) -> int:
         container.close()
 
 
-def collect(system: System, sent: Sequence[Sent]) -> Record:
+def collect(system: System, sent: Sequence[Sent], answers: Mapping[str, int]) -> Record:
     """Everything that the checker looks at."""
     container = system.container()
     try:
@@ -65,6 +65,7 @@ def collect(system: System, sent: Sequence[Sent]) -> Record:
         effects,
         system.left_over_keys(),
         system.spool_files(),
+        answers,
     )
 
 

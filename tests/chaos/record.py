@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -83,3 +83,5 @@ class Record:
     """Keys that may not be there when nothing is left to do."""
     spool_files: Sequence[str] = field(default=())
     """Files of messages, whole, half or damaged, that still lie in the spool."""
+    answers: Mapping[str, int] = field(default_factory=dict)
+    """How often the webhook answered with each status; failures of a connection by their name."""

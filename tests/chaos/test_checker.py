@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -56,14 +57,14 @@ def found(record: Record) -> set[str]:
     return {name for name, findings in check(record).items() if findings}
 
 
-def without(items: Any, index: int) -> list[Any]:
+def without(items: Sequence[Any], index: int) -> list[Any]:
     return [item for n, item in enumerate(items) if n != index]
 
 
-def swapped(items: Any, one: int, other: int) -> list[Any]:
-    items = list(items)
-    items[one], items[other] = items[other], items[one]
-    return items
+def swapped(items: Sequence[Any], one: int, other: int) -> list[Any]:
+    mixed = list(items)
+    mixed[one], mixed[other] = mixed[other], mixed[one]
+    return mixed
 
 
 def test_a_run_that_kept_every_promise_has_no_finding() -> None:
@@ -195,3 +196,10 @@ def test_a_repeated_effect_is_found() -> None:
 )
 def test_what_is_left_over_is_found(left: dict[str, Any]) -> None:
     assert found(replace(good(), **left)) == {"left over"}
+
+
+def test_an_answer_that_is_neither_200_nor_503_is_found() -> None:
+    assert found(replace(good(), answers={"200": 5, "503": 1, "502": 1, "timeout": 1})) == set()
+    assert found(replace(good(), answers={"500": 1})) == {"wrong answers"}
+    assert found(replace(good(), answers={"403": 1})) == {"wrong answers"}
+    assert found(replace(good(), answers={"no TwiML": 1})) == {"wrong answers"}

@@ -16,8 +16,8 @@ from service.demo.emulators.twilio import TwilioEmulator
 from tests.chaos.brain import chaos_brain
 
 ACCOUNT_SID = "AC" + "c" * 32
-AUTH_TOKEN = "token-of-the-chaos"  # noqa: S105 - of an emulator
-HORIZON_TOKEN = "horizon-of-the-chaos"  # noqa: S105 - of an emulator
+AUTH_TOKEN = "token-of-the-chaos"
+HORIZON_TOKEN = "horizon-of-the-chaos"
 MODEL_DELAY_S = 0.3
 KEEP_REQUESTS = 100
 
