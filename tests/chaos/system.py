@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from tests.chaos.vendors import ACCOUNT_SID, AUTH_TOKEN, HORIZON_TOKEN
 from tests.server_process import free_port, wait_until
 from tests.servers import DurablePostgres, RealRedis
 from tests.stack import settings_of
+from tests.web_process import AS_SYSTEMD
 
 ROOT = Path(__file__).parents[2]
 LEASE_S = 4.0
@@ -50,8 +52,15 @@ Database = Literal["postgresql", "sqlite"]
 class Child:
     """A process of the service that is started again whenever it ends, as systemd does it."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        passed: Sequence[int] = (),
+    ) -> None:
         self._command = command
+        self._passed = passed
         self._environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
         self._log = log
         self._held_until = 0.0
@@ -106,6 +115,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=self._passed,
                 start_new_session=True,
             )
 
@@ -129,7 +139,7 @@ class System:
         postgres: DurablePostgres | None,
         vendors: Mapping[str, str],
         door: int,
-        web_port: int,
+        listener: socket.socket,
         spool_kind: str,
     ) -> None:
         self.folder = folder
@@ -164,19 +174,18 @@ class System:
             "HORIZON_TIMEOUT_S": "5",
             "WORKER_THREADS": "32",
             "WORKER_DRAIN_S": "10",
-            "WEB_BIND": f"127.0.0.1:{web_port}",
             "WEB_WORKERS": str(WEB_PROCESSES),
         }
         self.bots = [Bot(f"bot_{n}", f"+5622666{n:04d}") for n in range(1, CLIENTS + 1)]
         self.web: Child | None = None
         self.workers: list[Child] = []
-        self._web_port = web_port
+        self._listener = listener
         self._vendor_session = requests.Session()
         self._vendor_session.trust_env = False
 
     @property
     def has_nginx(self) -> bool:
-        return self.door != self._web_port
+        return bool(self.door != self._listener.getsockname()[1])
 
     @property
     def database(self) -> str:
@@ -217,10 +226,16 @@ class System:
 
     def start(self) -> None:
         """Web and workers, until they work."""
-        python = (sys.executable, "-m", "service")
-        self.web = Child((*python, "web"), self.variables, self.folder / "web.log")
+        listener = self._listener.fileno()
+        self.web = Child(
+            (sys.executable, "-c", AS_SYSTEMD, str(listener)),
+            self.variables,
+            self.folder / "web.log",
+            [listener],
+        )
+        worker = (sys.executable, "-m", "service", "worker")
         self.workers = [
-            Child((*python, "worker"), self.variables, self.folder / f"worker-{n}.log")
+            Child(worker, self.variables, self.folder / f"worker-{n}.log")
             for n in range(1, WORKERS + 1)
         ]
         wait_until(self._answers, START_S, f"web answers ({self.folder}/web.log)")
@@ -358,9 +373,10 @@ def running(database: Database) -> Iterator[System]:
         postgres = stack.enter_context(DurablePostgres()) if database == "postgresql" else None
         vendors = stack.enter_context(_vendors(folder))
         spool_kind = stack.enter_context(_spool_disk(folder / "spool"))
-        web_port = free_port()
-        door = stack.enter_context(_nginx(folder, web_port))
-        system = System(folder, redis, postgres, vendors, door, web_port, spool_kind)
+        # It outlives the web processes, as the one that systemd holds.
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=2048))
+        door = stack.enter_context(_nginx(folder, listener.getsockname()[1]))
+        system = System(folder, redis, postgres, vendors, door, listener, spool_kind)
         system.install()
         stack.callback(lambda: _end(system.children))
         system.start()
