@@ -29,7 +29,7 @@ _TEMPORARY = ".tmp-"
 _EMPTY, _MARKED = 0, 1
 """The byte that all processes of the host share; written under the order's lock."""
 _CORRUPT = ".corrupt"
-_STALE_TEMPORARY_S = 3600
+_STALE_PROBE_S = 3600
 _SIZE_AGE_S = 1.0
 
 
@@ -194,9 +194,13 @@ class Spool:
                 yield True
 
     def _remove_stale(self) -> None:
-        for path in self._folder.glob(f"{_TEMPORARY}*"):
+        # Messages are written under the order's lock: what lies there now was left by a killed writer.
+        with self._order_lock():
+            for path in self._folder.glob(f"{_TEMPORARY}[0-9]*"):
+                path.unlink()
+        for path in self._folder.glob(f"{_TEMPORARY}probe-*"):
             with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _STALE_TEMPORARY_S:
+                if time.time() - path.stat().st_mtime > _STALE_PROBE_S:
                     path.unlink()
 
 

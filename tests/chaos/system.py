@@ -314,7 +314,7 @@ class System:
         return sorted(
             path.name
             for path in self.spool.iterdir()
-            if path.suffix in (".msg", ".corrupt") or path.name.startswith(".tmp-")
+            if path.suffix in (".msg", ".corrupt") or path.match(".tmp-[0-9]*")
         )
 
     def left_over_keys(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -99,3 +100,38 @@ def test_what_another_process_left_is_seen_at_the_start(tmp_path: Path) -> None:
     Spool(tmp_path, 10**6).put(inbound("a"))
     (tmp_path / ".waiting").write_bytes(b"\0")
     assert Spool(tmp_path, 10**6)
+
+
+def test_what_a_killed_writer_left_half_written_goes_with_the_next_replay(tmp_path: Path) -> None:
+    spool, out = Spool(tmp_path, 10**6), list[Inbound]()
+    spool.put(inbound("whole"))
+    half = tmp_path / ".tmp-00000000000000000007"
+    half.write_bytes(b"{")
+    probe = tmp_path / ".tmp-probe-1-2"
+    probe.write_bytes(b"probe")
+
+    spool.replay(out.append)
+
+    assert [each.event.id for each in out] == ["whole"]
+    assert not half.exists()
+    # A probe is not written under the order's lock, so it may be somebody's right now.
+    assert probe.exists()
+
+
+def test_what_is_being_written_is_left_alone_by_a_replay(tmp_path: Path) -> None:
+    writer, reader = Spool(tmp_path, 10**6), Spool(tmp_path, 10**6)
+    writer.put(inbound("first"))
+    out: list[Inbound] = []
+    half = tmp_path / ".tmp-00000000000000000007"
+    seen: list[bool] = []
+
+    with writer._order_lock():
+        half.write_bytes(b"{")
+        replay = threading.Thread(target=reader.replay, args=(out.append,))
+        replay.start()
+        replay.join(0.3)
+        seen.append(half.exists())
+    replay.join(5)
+
+    assert seen == [True]
+    assert [each.event.id for each in out] == ["first"]
