@@ -25,7 +25,8 @@ numbers = (
 )
 
 hosts = (
-    st.ip_addresses().map(str)
+    st.from_regex(r"[a-z0-9]{1,10}(-[a-z]{1,4})?\.example\.(com|org)\.?", fullmatch=True)
+    |    st.ip_addresses().map(str)
     | st.ip_addresses(v=6).map("[{}]".format)
     | st.integers(0, 2**32 - 1).map(str)
     | st.integers(0, 2**32 - 1).map(hex)
@@ -38,10 +39,10 @@ hosts = (
 addresses = (
     st.builds(
         lambda scheme, user, host, port, path: f"{scheme}{user}{host}{port}{path}",
-        st.sampled_from(["https://", "https://", "http://", "HTTPS://", "//", "ftp://", "https:/", ""]),
+        st.sampled_from(["https://", "https://", "http://", "HTTPS://", "//", "ftp://", "https:/", "https://"]),
         st.sampled_from(["", "", "", "me@", "a:b@", "@", "\\@"]),
-        hosts,
-        st.sampled_from(["", "", ":443", ":0", ":99999", ":x", ":"]),
+        st.from_regex(r"[a-z]{1,10}\.example\.com", fullmatch=True) | hosts,
+        st.sampled_from(["", "", "", "", "", ":443", ":0", ":99999", ":x", ":"]),
         st.sampled_from(["", "/", "/base", "/?q", "#f", "\n", " ", "/%0d%0a"]),
     )
     | st.text(max_size=60)

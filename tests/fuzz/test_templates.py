@@ -54,7 +54,7 @@ values = st.recursive(
 )
 names = st.sampled_from(["lead", "note", "search", "text", "tag", *RESERVED])
 arguments = st.fixed_dictionaries(
-    {"lead": words, "note": words}, optional={"search": words, "text": values, "tag": values}
+    {"lead": st.integers(0) | words, "note": st.text("abc123-_ñ", min_size=1) | words}, optional={"search": words, "text": values, "tag": values}
 ) | st.dictionaries(names | st.text(max_size=10), values, max_size=8)
 
 
