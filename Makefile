@@ -3,9 +3,11 @@
 
 PYTHON =
 ARGS =
+CASES = 24000
 ONCE =
 PORT =
 SCENARIO =
+SEED =
 
 CANDIDATES := .venv/bin/python python3 python3.13 python3.12 python3.11 python
 COMPILE := .venv/bin/python service/bootstrap.py uv pip compile --quiet --universal \
@@ -13,7 +15,7 @@ COMPILE := .venv/bin/python service/bootstrap.py uv pip compile --quiet --univer
 PINNED := ^(\#.*|-r .*|[A-Za-z0-9._-]+(\[[A-Za-z0-9,._-]+\])?==[0-9][^ ;*]*( ; .+)?)?$$
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test molecule lint bench lock check-lock
+.PHONY: help setup demo test fuzz audit molecule lint bench lock check-lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +43,13 @@ demo: setup ## Try the whole service on this machine, without accounts (ONCE=1: 
 
 test: setup ## Run the tests with a real Redis and PostgreSQL (ARGS= goes to pytest)
 	@HORIZON_REQUIRE_SERVERS=1 .venv/bin/python -m pytest $(ARGS)
+
+fuzz: setup ## Send 24,000 odd requests and values and more (CASES= how many, SEED= which; 3 minutes)
+	@HORIZON_REQUIRE_SERVERS=1 FUZZ_CASES=$(CASES) $(if $(SEED),FUZZ_SEED=$(SEED)) \
+		.venv/bin/python -m pytest tests/fuzz $(ARGS)
+
+audit: setup ## Look up known vulnerabilities of the locked packages; UNAUDITED where nobody can say
+	@.venv/bin/python -m tests.security.audit
 
 molecule: setup ## Install, deploy and break real systemd machines in Docker (SCENARIO="deploy light": these)
 	@molecule/run $(SCENARIO)

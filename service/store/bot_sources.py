@@ -75,7 +75,9 @@ class BotSources:
         record = self._table.by_id(bot_id)
         if record is None and self._horizon is not None:
             if number is None:
-                raise NumberUnknownError("Horizon cannot be asked for a bot whose number is not known")
+                raise NumberUnknownError(
+                    "Horizon cannot be asked for a bot whose number is not known"
+                )
             record = self._from_endpoint(number)
         return record if record is not None and record["id"] == bot_id else None
 

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -49,28 +49,23 @@ def service_log() -> Iterator[io.StringIO]:
         yield log
 
 
-class logged:  # noqa: N801 - used like contextlib's own
+@contextmanager
+def logged() -> Iterator[io.StringIO]:
     """Everything that is logged and printed, as the service writes it at its default level."""
-
-    def __enter__(self) -> io.StringIO:
-        self._root = logging.getLogger()
-        self._handlers, self._level = self._root.handlers[:], self._root.level
-        self._hook = threading.excepthook
-        configure_logging("INFO")
-        # Loggers of modules must not keep this configuration beyond the test.
-        structlog.configure(cache_logger_on_first_use=False)
-        log = io.StringIO()
-        self._redirected = redirect_stdout(log)
-        self._redirected.__enter__()
-        return log
-
-    def __exit__(self, *_: object) -> None:
-        self._redirected.__exit__(None, None, None)
+    root, hook = logging.getLogger(), threading.excepthook
+    handlers, level = root.handlers[:], root.level
+    configure_logging("INFO")
+    # Loggers of modules must not keep this configuration beyond the test.
+    structlog.configure(cache_logger_on_first_use=False)
+    try:
+        with redirect_stdout(io.StringIO()) as log:
+            yield log
+    finally:
         structlog.reset_defaults()
         logging.captureWarnings(False)
-        threading.excepthook = self._hook
-        self._root.handlers[:] = self._handlers
-        self._root.setLevel(self._level)
+        threading.excepthook = hook
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

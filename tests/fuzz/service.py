@@ -66,7 +66,9 @@ class FuzzedService:
         ]
         assert all(self.secrets)
 
-    def post(self, body: bytes, headers: Mapping[str, str], query: str = "", path: str = WEBHOOK) -> Any:
+    def post(
+        self, body: bytes, headers: Mapping[str, str], query: str = "", path: str = WEBHOOK
+    ) -> Any:
         return self.client.simulate_post(path, body=body, headers=dict(headers), query_string=query)
 
     def post_signed(self, pairs: Pairs, query: str = "", path: str = WEBHOOK) -> Any:

@@ -11,8 +11,25 @@ from service.conversation.reply import MAX_PART_CHARS, MAX_PARTS, split_reply
 from tests.fuzz.cases import Part, fuzz
 
 pieces = st.text(max_size=40) | st.sampled_from(
-    [". ", "!\n", "\n\n", " ", "https://example.com/" + "a" * 90, "😀" * 30, "…»)", "\u200d", "\u3000"]
-    + ["http://", "?" * 50, ".\u00a0", "a" * 1600, "\r\n", "\ud7ff", "1. ", "- "]
+    [
+        ". ",
+        "!\n",
+        "\n\n",
+        " ",
+        "https://example.com/" + "a" * 90,
+        "😀" * 30,
+        "…»)",
+        "\u200d",
+        "\u3000",
+        "http://",
+        "?" * 50,
+        ".\u00a0",
+        "a" * 1600,
+        "\r\n",
+        "\ud7ff",
+        "1. ",
+        "- ",
+    ]
 )
 
 
@@ -36,6 +53,8 @@ def test_any_reply_is_split_into_parts_that_fit_and_lose_nothing(service_log: io
         is_cut = len(parts) == MAX_PARTS and said.endswith("…") and said != whole
         assert whole.startswith(said[:-1]) if is_cut else said == whole
         assert service_log.getvalue() == ""
-        part.outcomes["cut" if is_cut else f"{min(len(parts), 2)}{'+' * (len(parts) > 1)} parts"] += 1
+        part.outcomes[
+            "cut" if is_cut else f"{min(len(parts), 2)}{'+' * (len(parts) > 1)} parts"
+        ] += 1
 
     fuzz("replies", 0.08, replies(), check)

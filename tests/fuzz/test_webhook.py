@@ -24,8 +24,26 @@ MAX_BYTES = 1024 * 1024
 
 texts = st.text(max_size=80)
 odd = st.sampled_from(
-    ["", "0", "-1", "9" * 400, "1e999", "NaN", "\0", "\r\nX-Injected: 1", "{contact_phone}", "%00"]
-    + ["' OR 1=1 --", "../../etc/passwd", "<script>", "\u202e", "\ufeff", "١٢٣", "𝟏𝟎", "\ud7ff"]
+    [
+        "",
+        "0",
+        "-1",
+        "9" * 400,
+        "1e999",
+        "NaN",
+        "\0",
+        "\r\nX-Injected: 1",
+        "{contact_phone}",
+        "%00",
+        "' OR 1=1 --",
+        "../../etc/passwd",
+        "<script>",
+        "\u202e",
+        "\ufeff",
+        "\u0661\u0662",
+        "\U0001d7cf\U0001d7ce",
+        "\ud7ff",
+    ]
 )
 values = texts | odd
 marked = st.builds(lambda text: f"{text} {MARK} {text}", values)
@@ -82,7 +100,9 @@ def callbacks(draw: st.DrawFn) -> tuple[Pairs, str]:
     return pairs, draw(parts)
 
 
-latin = st.text(st.characters(max_codepoint=255), max_size=60).map(lambda text: text.encode("latin-1"))
+latin = st.text(st.characters(max_codepoint=255), max_size=60).map(
+    lambda text: text.encode("latin-1")
+)
 wide = texts.map(lambda text: text.encode("utf-16"))
 surrogates = st.text(st.characters(), max_size=20).map(
     lambda text: text.encode("utf-8", "surrogatepass") + b"\xed\xa0\x80"
@@ -91,12 +111,24 @@ raw_values = st.binary(max_size=80) | latin | wide | surrogates
 headers = st.fixed_dictionaries(
     {
         "Content-Type": st.sampled_from(
-            [FORM, FORM, FORM, f"{FORM}; charset=latin-1", f"{FORM}; charset=nonsense", FORM.upper()]
-            + ["application/json", "multipart/form-data; boundary=x", "text/xml", ""]
+            [
+                FORM,
+                FORM,
+                FORM,
+                f"{FORM}; charset=latin-1",
+                f"{FORM}; charset=nonsense",
+                FORM.upper(),
+                "application/json",
+                "multipart/form-data; boundary=x",
+                "text/xml",
+                "",
+            ]
         )
     },
     optional={
-        "X-Twilio-Signature": st.text(st.characters(max_codepoint=255, min_codepoint=32), max_size=60),
+        "X-Twilio-Signature": st.text(
+            st.characters(max_codepoint=255, min_codepoint=32), max_size=60
+        ),
         "X-Twilio-Webhooks-Signature-Settings": st.text("algorithm=HMAC_SHA1256,; ", max_size=40),
         "X-Request-ID": st.text(st.characters(max_codepoint=255, min_codepoint=32), max_size=80),
     },

@@ -73,7 +73,8 @@ def test_a_bot_is_not_taken_for_deleted_while_redis_is_suspect(
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("POST", "/bots/B/refresh"), ("GET", "/bots/hz_B"), ("DELETE", "/bots/hz_B")]
+    ("method", "path"),
+    [("POST", "/bots/B/refresh"), ("GET", "/bots/hz_B"), ("DELETE", "/bots/hz_B")],
 )
 def test_an_id_that_leads_to_no_number_is_not_found_and_no_outage(
     stack: Stack, method: str, path: str

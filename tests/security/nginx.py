@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -73,13 +73,14 @@ class Nginx:
         sent = {"Host": DOMAIN, "Connection": "close", **(headers or {})}
         if body:
             sent.setdefault("Content-Length", str(len(body)))
-        lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in sent.items())]
+        lines = [
+            f"{method} {target} HTTP/1.1",
+            *(f"{name}: {value}" for name, value in sent.items()),
+        ]
         with self.connect() as connection:
-            try:
+            # It may answer, and end, before everything is sent.
+            with suppress(ConnectionError, ssl.SSLError):
                 connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
-            except OSError:
-                # It has answered before the end of the body, and does not listen any more.
-                pass
             return parse(read_all(connection))
 
 
@@ -169,7 +170,11 @@ def _render(folder: Path, variables: Mapping[str, Any]) -> str:
         check=True,
         capture_output=True,
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_HOME": str(folder / "ansible"), "ANSIBLE_LOCALHOST_WARNING": "0"},
+        env={
+            **os.environ,
+            "ANSIBLE_HOME": str(folder / "ansible"),
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+        },
         timeout=60,
     )
     return target.read_text()

@@ -43,8 +43,8 @@ ESCAPES = [
     "7 HTTP/1.1\r\nHost: evil.example\r\n\r\nGET /admin",
     "{contact_phone}",
     "7;admin=1",
-    "․․/․․/admin",
-    "．．／admin",
+    "\u2024\u2024/\u2024\u2024/admin",
+    "\uff0e\uff0e\uff0fadmin",
     "",
     " ",
 ]
@@ -88,7 +88,10 @@ def test_values_that_would_climb_or_end_the_line_are_not_sent(make_stack: MakeSt
     assert climbing
     assert ending
 
-    assert received(make_stack, [("get_lead", {"lead_id": value}) for value in climbing + ending]) == []
+    assert (
+        received(make_stack, [("get_lead", {"lead_id": value}) for value in climbing + ending])
+        == []
+    )
 
 
 def test_no_argument_adds_to_a_query_a_body_or_a_header(make_stack: MakeStack) -> None:

@@ -6,6 +6,7 @@ tests/unit/test_integration_horizon.py, test_integration_openai.py and test_inte
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
@@ -34,7 +35,9 @@ def assert_clean(answer: falcon.testing.Result) -> None:
 def test_no_path_and_no_query_becomes_a_header(
     admin: falcon.testing.TestClient, hostile: str
 ) -> None:
-    quoted = hostile.replace("\r", "%0d").replace("\n", "%0a").replace("\0", "%00").replace(" ", "%20")
+    quoted = (
+        hostile.replace("\r", "%0d").replace("\n", "%0a").replace("\0", "%00").replace(" ", "%20")
+    )
     for method, path in (
         ("GET", f"/bots/{quoted}"),
         ("GET", f"/{quoted}"),
@@ -58,7 +61,11 @@ def test_no_header_of_a_request_is_echoed_unless_it_is_sane(
     environ |= {"PATH_INFO": "/bots", header: f"Bearer abcdefgh{hostile}"}
     answered: list[tuple[str, str]] = []
 
-    create_app(stack.container)(environ, lambda status, headers, *_: answered.extend(headers))
+    def start(status: str, headers: list[tuple[str, str]], *_: Any) -> Callable[[bytes], object]:
+        answered.extend(headers)
+        return bytes
+
+    create_app(stack.container)(environ, start)
 
     names = {name.lower() for name, _ in answered}
     assert "x-request-id" in names
@@ -87,8 +94,17 @@ def test_no_field_of_a_new_bot_becomes_a_header_of_the_answer(
 @pytest.mark.parametrize("hostile", BREAKS)
 @pytest.mark.parametrize(
     "field",
-    ["twilio_auth_token", "openai_api_key", "horizon_api_token", "client_id", "openai_model"]
-    + ["twilio_account_sid", "twilio_messaging_service_sid", "openai_base_url", "horizon_base_url"],
+    [
+        "twilio_auth_token",
+        "openai_api_key",
+        "horizon_api_token",
+        "client_id",
+        "openai_model",
+        "twilio_account_sid",
+        "twilio_messaging_service_sid",
+        "openai_base_url",
+        "horizon_base_url",
+    ],
 )
 def test_nothing_that_is_sent_on_in_a_header_or_an_address_may_end_its_line(
     admin: falcon.testing.TestClient, field: str, hostile: str
@@ -97,7 +113,11 @@ def test_nothing_that_is_sent_on_in_a_header_or_an_address_may_end_its_line(
         pytest.skip("printable characters are a secret's own business: they are sent as they are")
     if "%" in hostile and field == "openai_model":
         pytest.skip("a model's name is sent inside JSON")
-    wanted = {"name": "A", "twilio_phone_number": "+56933330000", field: f"https://a.example{hostile}"}
+    wanted = {
+        "name": "A",
+        "twilio_phone_number": "+56933330000",
+        field: f"https://a.example{hostile}",
+    }
 
     answer = admin.simulate_post("/bots", json=wanted)
 

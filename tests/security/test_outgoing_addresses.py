@@ -168,7 +168,9 @@ def test_no_media_address_is_ever_opened(stack: Stack) -> None:
 
 def test_the_model_is_given_no_address_of_media_and_no_tool_to_open_one(stack: Stack) -> None:
     with stack.worker():
-        stack.send("mira", MediaUrl0="http://169.254.169.254/", NumMedia="1", MediaContentType0="image/png")
+        stack.send(
+            "mira", MediaUrl0="http://169.254.169.254/", NumMedia="1", MediaContentType0="image/png"
+        )
         stack.wait_for_turns(1)
     asked = [request.body for request in stack.openai.requests if "input" in (request.body or {})]
     assert asked

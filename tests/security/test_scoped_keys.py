@@ -91,7 +91,16 @@ def test_every_route_says_who_may_use_it(app: Any) -> None:
 
 @pytest.mark.parametrize(
     "authorization",
-    [None, "", "Bearer", "Bearer ", "Bearer x", "Basic YTpi", "Bearer hk_" + "A" * 43, "bearer null"],
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer x",
+        "Basic YTpi",
+        "Bearer hk_" + "A" * 43,
+        "bearer null",
+    ],
 )
 def test_every_route_that_is_not_public_wants_a_key(app: Any, authorization: str | None) -> None:
     headers = FAR if authorization is None else {**FAR, "Authorization": authorization}

@@ -185,7 +185,11 @@ def test_what_was_signed_for_another_address_is_refused(two_bots: Stack, url: st
 def test_no_header_says_which_address_was_called(two_bots: Stack, header: str) -> None:
     """The address is PUBLIC_BASE_URL, whatever a request claims about itself."""
     fields = form()
-    values = {"X-Forwarded-Proto": "http", "X-Forwarded-Port": "8443", "Forwarded": "host=evil.example"}
+    values = {
+        "X-Forwarded-Proto": "http",
+        "X-Forwarded-Port": "8443",
+        "Forwarded": "host=evil.example",
+    }
     claimed = {header.replace("-", "_"): values.get(header, "evil.example")}
     for url in ("https://evil.example" + PATH, "http://bots.example.test" + PATH):
         assert post(two_bots, list(fields.items()), sign(fields, url=url), **claimed) == 403
@@ -194,7 +198,17 @@ def test_no_header_says_which_address_was_called(two_bots: Stack, header: str) -
 
 @pytest.mark.parametrize(
     "signature",
-    ["", "=", "AAAA", "A" * 28, "0", "null", b64encode(b"\0" * 20).decode(), "ñ" * 28, "x" * 16_000],
+    [
+        "",
+        "=",
+        "AAAA",
+        "A" * 28,
+        "0",
+        "null",
+        b64encode(b"\0" * 20).decode(),
+        "ñ" * 28,
+        "x" * 16_000,
+    ],
 )
 def test_a_signature_that_is_none_is_refused(two_bots: Stack, signature: str) -> None:
     assert post(two_bots, list(form().items()), signature) == 403

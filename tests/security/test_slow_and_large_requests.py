@@ -47,7 +47,8 @@ TIMEOUT_S = 2
 """Of nginx in these tests; the role's own is longer, and looked at below."""
 
 needs_nginx = pytest.mark.skipif(
-    BINARY is None and os.environ.get("HORIZON_REQUIRE_SERVERS") != "1", reason="nginx is not installed"
+    BINARY is None and os.environ.get("HORIZON_REQUIRE_NGINX") != "1",
+    reason="nginx is not installed: apt-get install nginx-light",
 )
 
 
@@ -140,7 +141,13 @@ def test_clients_that_drip_their_bodies_never_reach_the_service(edge: Edge) -> N
 
 @needs_nginx
 @pytest.mark.parametrize(
-    ("size", "server"), [(1_048_577, "service"), (1_126_400, "service"), (1_126_401, "nginx"), (30_000_000, "nginx")]
+    ("size", "server"),
+    [
+        (1_048_577, "service"),
+        (1_126_400, "service"),
+        (1_126_401, "nginx"),
+        (30_000_000, "nginx"),
+    ],
 )
 def test_a_body_that_is_too_large_is_refused(edge: Edge, size: int, server: str) -> None:
     for _ in range(5):
@@ -190,8 +197,20 @@ def test_odd_headers_are_refused_before_the_service(edge: Edge, headers: dict[st
 @needs_nginx
 def test_nothing_but_the_webhook_and_health_is_open(edge: Edge) -> None:
     key = {"Authorization": f"Bearer {edge.admin_api_key}"}
-    spoofed = {**key, "X-Forwarded-For": "127.0.0.1", "X-Real-IP": "127.0.0.1", "Forwarded": "for=127.0.0.1"}
-    for target in ("/bots", "/metrics", "/openapi.json", "/bots/bot_test", "//metrics", "/%6detrics"):
+    spoofed = {
+        **key,
+        "X-Forwarded-For": "127.0.0.1",
+        "X-Real-IP": "127.0.0.1",
+        "Forwarded": "for=127.0.0.1",
+    }
+    for target in (
+        "/bots",
+        "/metrics",
+        "/openapi.json",
+        "/bots/bot_test",
+        "//metrics",
+        "/%6detrics",
+    ):
         assert edge.nginx.ask("GET", target, spoofed)[0] == 403
     assert edge.nginx.ask("GET", "/webhook/../metrics", spoofed)[0] == 403
     assert edge.nginx.ask("GET", "/health/..%2fmetrics", spoofed)[0] in (400, 403, 404)
@@ -228,7 +247,9 @@ def test_nginx_waits_no_longer_than_its_role_says() -> None:
 
     assert int(defaults["nginx_client_timeout"].removesuffix("s")) <= 10
     # Until a client has named a host it is the default server whose limit holds.
-    assert site.count("client_header_timeout {{ nginx_client_timeout }};") == site.count("\nserver {")
+    assert site.count("client_header_timeout {{ nginx_client_timeout }};") == site.count(
+        "\nserver {"
+    )
     for directive in ("client_body_timeout", "send_timeout"):
         assert site.count(f"{directive} {{{{ nginx_client_timeout }}}};") == 2
     assert "proxy_request_buffering on;" in site
