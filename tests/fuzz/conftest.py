@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -51,15 +51,21 @@ def service_log() -> Iterator[io.StringIO]:
 
 @contextmanager
 def logged() -> Iterator[io.StringIO]:
-    """Everything that is logged and printed, as the service writes it at its default level."""
+    """Everything that is logged, as the service writes it at its default level.
+
+    Not by its standard output, which pytest replaces between a fixture and its test.
+    """
     root, hook = logging.getLogger(), threading.excepthook
     handlers, level = root.handlers[:], root.level
     configure_logging("INFO")
     # Loggers of modules must not keep this configuration beyond the test.
     structlog.configure(cache_logger_on_first_use=False)
+    log = io.StringIO()
+    writing = logging.StreamHandler(log)
+    writing.setFormatter(root.handlers[0].formatter)
+    root.handlers[:] = [writing]
     try:
-        with redirect_stdout(io.StringIO()) as log:
-            yield log
+        yield log
     finally:
         structlog.reset_defaults()
         logging.captureWarnings(False)

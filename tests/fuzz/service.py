@@ -47,6 +47,8 @@ class FuzzedService:
     app: falcon.App[Any, Any]
     log: io.StringIO
     keys: dict[str, str] = field(default_factory=dict)
+    lines: int = 0
+    """As many were logged and judged."""
 
     def __post_init__(self) -> None:
         self.client = falcon.testing.TestClient(self.app)
@@ -90,6 +92,7 @@ class FuzzedService:
     def judge_log(self) -> None:
         """Nothing was logged that does not belong there, since the last look."""
         logged = self.log.getvalue()
+        self.lines += logged.count("\n")
         self.log.seek(0)
         self.log.truncate()
         self.judge_words(logged)
