@@ -3,6 +3,7 @@
 
 PYTHON =
 ARGS =
+CASES = 24000
 ONCE =
 PORT =
 SCENARIO =
@@ -16,7 +17,7 @@ COMPILE := .venv/bin/python service/bootstrap.py uv pip compile --quiet --univer
 PINNED := ^(\#.*|-r .*|[A-Za-z0-9._-]+(\[[A-Za-z0-9,._-]+\])?==[0-9][^ ;*]*( ; .+)?)?$$
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos molecule lint bench lock check-lock
+.PHONY: help setup demo test chaos fuzz audit molecule lint bench lock check-lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +49,13 @@ test: setup ## Run the tests with a real Redis and PostgreSQL (ARGS= goes to pyt
 chaos: setup ## Break the service under load and check what it promised (DURATION_S=600 RATE=50 SEED="1 2 3")
 	@.venv/bin/python -m tests.chaos --duration $(DURATION_S) --rate $(RATE) \
 		$(if $(SEED),--seed $(SEED)) $(ARGS)
+
+fuzz: setup ## Send 24,000 odd requests and values and more (CASES= how many, SEED= which; 3 minutes)
+	@HORIZON_REQUIRE_SERVERS=1 FUZZ_CASES=$(CASES) $(if $(SEED),FUZZ_SEED=$(SEED)) \
+		.venv/bin/python -m pytest tests/fuzz $(ARGS)
+
+audit: setup ## Look up known vulnerabilities of the locked packages; UNAUDITED where nobody can say
+	@.venv/bin/python -m tests.security.audit
 
 molecule: setup ## Install, deploy and break real systemd machines in Docker (SCENARIO="deploy light": these)
 	@molecule/run $(SCENARIO)

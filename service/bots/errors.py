@@ -15,7 +15,7 @@ class Fault:
 
 
 class BotNotFoundError(Exception):
-    """There is no such bot, or the caller may not know of it."""
+    """There is no such bot, or the caller may not know of it; a message says more than that."""
 
 
 class ForbiddenError(Exception):

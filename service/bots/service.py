@@ -23,7 +23,7 @@ from service.store import bots
 from service.store.api_keys import Caller
 from service.store.audit import record_change
 from service.store.database import Database
-from service.store.directory import BotDirectory, DirectoryUnavailableError
+from service.store.directory import BotDirectory, DirectoryUnavailableError, UnknownIdError
 from service.store.horizon_table import ID_PREFIX
 from service.store.records import AssistantRecord, Record, assistant_record_of, record_of
 from service.store.secrets import Cipher
@@ -136,7 +136,7 @@ class BotService:
                 return _seen(caller, record)
         if not bot_id.startswith(ID_PREFIX):
             raise BotNotFoundError
-        return _seen(caller, self._directory.load(bot_id))
+        return _seen(caller, self._load(bot_id))
 
     def page(
         self,
@@ -234,10 +234,20 @@ class BotService:
 
     def refresh(self, caller: Caller, bot_id: str) -> Record:
         """Read the bot from its source into Redis and tell every process. Takes Horizon's ids too."""
-        record = self._directory.load(bot_id)
+        record = self._load(bot_id)
         if record is None and not bot_id.startswith(("bot_", ID_PREFIX)):
-            record = self._directory.load(ID_PREFIX + bot_id)
+            record = self._load(ID_PREFIX + bot_id)
         return _seen(caller, record)
+
+    def _load(self, bot_id: str) -> Record | None:
+        try:
+            return self._directory.load(bot_id)
+        except UnknownIdError:
+            # Trying again would not help: this is no outage.
+            raise BotNotFoundError(
+                "There is no bot with this id, or it is one of Horizon's whose number is not known "
+                "here: send a message to its number, then try again."
+            ) from None
 
     def _refuse_horizons(self, caller: Caller, bot_id: str) -> None:
         if bot_id.startswith(ID_PREFIX):

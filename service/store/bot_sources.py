@@ -32,6 +32,10 @@ class SourceError(OutageError):
     """A source failed, so whether the bot exists is not known."""
 
 
+class NumberUnknownError(SourceError):
+    """Horizon's endpoint knows bots by their number only, and nobody here knows this bot's."""
+
+
 class BotSources:
     """The truth about bots. Every look-up raises DatabaseDownError or another OutageError."""
 
@@ -60,7 +64,7 @@ class BotSources:
     def by_id(self, bot_id: str, number: str | None) -> Record | None:
         """The bot; `number` is where its record was, for Horizon's endpoint knows no ids.
 
-        A bot that only the endpoint can know is a SourceError when the number is not known.
+        A bot that only the endpoint can know is a NumberUnknownError when its number is not known.
         """
         with self._database.read() as connection:
             row = bots.active_by_id(connection, bot_id)
@@ -71,7 +75,9 @@ class BotSources:
         record = self._table.by_id(bot_id)
         if record is None and self._horizon is not None:
             if number is None:
-                raise SourceError("Horizon cannot be asked for a bot whose number is not known")
+                raise NumberUnknownError(
+                    "Horizon cannot be asked for a bot whose number is not known"
+                )
             record = self._from_endpoint(number)
         return record if record is not None and record["id"] == bot_id else None
 

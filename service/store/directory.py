@@ -16,7 +16,7 @@ from service.settings import Settings
 from service.store import keys
 from service.store.bot_cache import BotCache, Cached
 from service.store.bot_copies import BotCopies, Copy
-from service.store.bot_sources import BotSources, ConfigSource
+from service.store.bot_sources import BotSources, ConfigSource, NumberUnknownError
 from service.store.database import Database
 from service.store.records import Record, Source, dump, parse
 from service.store.redis_client import RedisDownError, RedisStore
@@ -38,6 +38,10 @@ class DirectoryUnavailableError(OutageError):
 
 class TooManyLookupsError(DirectoryUnavailableError):
     """More unknown numbers were asked for in this second than are looked up."""
+
+
+class UnknownIdError(DirectoryUnavailableError):
+    """Nothing here leads from this id to a bot; Horizon might know one, but only by its number."""
 
 
 class BotDirectory:
@@ -122,10 +126,13 @@ class BotDirectory:
 
         Raises:
             DirectoryUnavailableError: a source failed.
+            UnknownIdError: Horizon could not be asked.
         """
         number = number or self._known_number(bot_id)
         try:
             record = self._sources.by_id(bot_id, number)
+        except NumberUnknownError as error:
+            raise UnknownIdError(str(error)) from error
         except OutageError as error:
             raise DirectoryUnavailableError(str(error)) from error
         if record is not None:

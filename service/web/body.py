@@ -10,6 +10,7 @@ import falcon
 
 from service.bots.errors import Fault
 from service.web.errors import MAX_ERRORS, Problem, invalid
+from service.web.limited_body import read_at_most
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
@@ -18,14 +19,9 @@ _INT64 = 2**63
 
 def read_json_object(request: falcon.Request) -> dict[str, Any]:
     """Raises Problem: 413 too large, 415 another type, 400 not JSON, 422 not storable."""
-    if (request.content_length or 0) > MAX_BYTES:
-        raise _too_large()
-    # A chunked body has no length; the server says when its stream ends by itself.
-    is_terminated = request.env.get("wsgi.input_terminated", False)
-    stream = request.stream if is_terminated else request.bounded_stream
-    raw = stream.read(MAX_BYTES + 1)
-    if len(raw) > MAX_BYTES:
-        raise _too_large()
+    raw = read_at_most(request, MAX_BYTES)
+    if raw is None:
+        raise Problem(413, f"The body is larger than {MAX_BYTES:,} bytes.")
     if not raw.strip():
         raise Problem(400, "The body is empty: send a JSON object.")
     media_type = (request.content_type or "").partition(";")[0].strip().lower()
@@ -64,10 +60,6 @@ def _check(value: Any, path: str, depth: int, faults: list[Fault]) -> None:
         isinstance(value, int) and not -_INT64 <= value < _INT64
     ):
         faults.append(Fault(path or None, "The number is too large."))
-
-
-def _too_large() -> Problem:
-    return Problem(413, f"The body is larger than {MAX_BYTES:,} bytes.")
 
 
 def _refuse_constant(name: str) -> None:

@@ -204,7 +204,8 @@ def _invalid_bot(
 def _bot_not_found(
     request: falcon.Request, response: falcon.Response, error: Exception, params: Any
 ) -> None:
-    raise Problem(404, "There is no bot with this id.", slug="bot-not-found") from None
+    detail = str(error) or "There is no bot with this id."
+    raise Problem(404, detail, slug="bot-not-found") from None
 
 
 def _forbidden(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -247,18 +248,27 @@ def _public_paths() -> dict[str, Any]:
         "/health/ready": {
             "get": public("healthReady", "Whether traffic may come", anything, health)
         },
-        "/metrics": {
-            "get": {
-                **public(
-                    "metrics",
-                    "Prometheus metrics, from loopback or with an administrator's key",
-                    text,
-                    {"200": "The metrics", "401": _PROBLEMS[401]},
-                ),
-                "security": [{}, {"apiKey": []}],
-            }
-        },
+        "/metrics": {"get": _metrics(text)},
         "/openapi.json": {"get": public("openapi", "This document", anything, {"200": "OpenAPI"})},
+    }
+
+
+def _metrics(content: Any) -> dict[str, Any]:
+    return {
+        "operationId": "metrics",
+        "summary": "Prometheus metrics, from loopback or with an administrator's key",
+        "security": [{}, {"apiKey": []}],
+        "responses": {
+            "200": {"description": "The metrics", "content": content},
+            **_problems((401, 403, 503)),
+        },
+    }
+
+
+def _problems(statuses: Iterable[int]) -> dict[str, Any]:
+    content = {errors.PROBLEM_JSON: {"schema": _ref(errors.ProblemAnswer)}}
+    return {
+        str(status): {"description": _PROBLEMS[status], "content": content} for status in statuses
     }
 
 
@@ -275,9 +285,7 @@ def _operation(
     responses: dict[str, Any] = {status: {"description": summary, "content": _json(model)}}
     if status == "201":
         responses[status]["headers"] = {"Location": {"schema": {"type": "string"}}}
-    for code in sorted({*problems, 401, 503}):
-        content = {errors.PROBLEM_JSON: {"schema": _ref(errors.ProblemAnswer)}}
-        responses[str(code)] = {"description": _PROBLEMS[code], "content": content}
+    responses |= _problems(sorted({*problems, 401, 503}))
     operation: dict[str, Any] = {
         "operationId": name,
         "summary": summary,

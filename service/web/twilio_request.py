@@ -17,6 +17,8 @@ from urllib.parse import urlsplit, urlunsplit
 import falcon
 from falcon.uri import parse_query_string
 
+from service.web.limited_body import read_at_most
+
 MAX_BODY_BYTES = 1024 * 1024
 _MAX_FIELDS = 500
 _FORM = "application/x-www-form-urlencoded"
@@ -62,10 +64,8 @@ class TwilioRequest:
         """Parse the form, blank values kept. Raises WrongTypeError, FormError, TooLargeError."""
         if (request.content_type or "").split(";", 1)[0].strip().lower() != _FORM:
             raise WrongTypeError(f"the body must be {_FORM}")
-        if (request.content_length or 0) > MAX_BODY_BYTES:
-            raise TooLargeError("the form is larger than 1 MB")
-        body = request.bounded_stream.read(MAX_BODY_BYTES + 1)
-        if len(body) > MAX_BODY_BYTES:
+        body = read_at_most(request, MAX_BODY_BYTES)
+        if body is None:
             raise TooLargeError("the form is larger than 1 MB")
         try:
             text = body.decode()

@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+import falcon.testing
 import pytest
 
+from service.app import create_app
 from service.container import Container
 from tests.integration.conftest import MakeStack
 from tests.stack import ACCOUNT_SID, AUTH_TOKEN, Stack
@@ -68,3 +70,19 @@ def test_a_bot_is_not_taken_for_deleted_while_redis_is_suspect(
     started_since.container.runner(lambda task: None).run(claim)
 
     assert [turn["reason"] for turn in started_since.turns()] != ["bot_deleted"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/bots/B/refresh"), ("GET", "/bots/hz_B"), ("DELETE", "/bots/hz_B")],
+)
+def test_an_id_that_leads_to_no_number_is_not_found_and_no_outage(
+    stack: Stack, method: str, path: str
+) -> None:
+    client = falcon.testing.TestClient(create_app(stack.container))
+    key = {"Authorization": f"Bearer {stack.settings.admin_api_key}"}
+
+    answer = client.simulate_request(method, path, headers=key)
+
+    assert (answer.status_code, answer.json["type"]) == (404, "/problems/bot-not-found")
+    assert "number" in answer.json["detail"]
