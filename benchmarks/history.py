@@ -124,7 +124,7 @@ def main() -> None:
                 bench, "service.wsgi:app", script, 32, options.seconds // 2, options.runs
             )
         runs = [
-            measure_turns(20, options.seconds, BOTS, partial(fill, messages))
+            measure_turns(20, options.seconds, BOTS, prepare=partial(fill, messages))
             for _ in range(options.runs)
         ]
         figures = {

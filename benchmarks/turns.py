@@ -52,13 +52,15 @@ def measure(
     rate: int,
     seconds: int,
     bots: int,
+    active: int | None = None,
     prepare: Callable[[Lab], None] | None = None,
     make: Callable[..., AbstractContextManager[Lab]] = lab,
     **settings: str,
 ) -> dict[str, float]:
     """Send at `rate` messages/s; times in ms from acceptance to the reply at the messenger.
 
-    `prepare` may fill the stores before the worker starts; `make` makes the lab.
+    Messages go to the first `active` bots, by default to all. `prepare` may fill the stores before
+    the worker starts; `make` makes the lab.
     """
     with make(**settings) as bench, bench.emulators() as urls:
         bench.add_bots(bots)
@@ -67,7 +69,7 @@ def measure(
         container = bench.container
         with bench.worker() as pid:
             for n in range(20):
-                container.mailbox.accept(inbound(10_000_000 + n, bots))
+                container.mailbox.accept(inbound(10_000_000 + n, active or bots))
             wait_idle(bench)
             before, cpu = stage_times(bench), cpu_s(pid)
             accepted: dict[str, float] = {}
@@ -75,7 +77,7 @@ def measure(
             for n in range(rate * seconds):
                 while time.monotonic() - started < n / rate:
                     time.sleep(0.0005)
-                message = inbound(n, bots)
+                message = inbound(n, active or bots)
                 accepted[message.sender] = time.time()
                 container.mailbox.accept(message)
             wait_idle(bench)
