@@ -18,7 +18,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-console = Console()
+console = Console(width=118)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import requests
 from cryptography.fernet import Fernet
@@ -17,7 +18,7 @@ from benchmarks.lab import process, python, wait_until
 from service.container import Container
 from service.store.models import AssistantRow, BotRow
 from tests.server_process import free_port
-from tests.servers import RealRedis
+from tests.servers import RealPostgres, RealRedis
 from tests.stack import settings_of
 
 ACCOUNT_SID = "AC" + "1" * 32
@@ -88,6 +89,18 @@ class Lab:
             yield child.pid, port
 
     @contextmanager
+    def synchronous_web(self, module: str) -> Iterator[tuple[int, int]]:
+        """gunicorn with 2 sync processes, the default of the classic design; its pid and port."""
+        port = free_port()
+        command = python(
+            "-m", "gunicorn", module, "--worker-class", "sync", "--workers", "2",
+            "--timeout", "120", "--bind", f"127.0.0.1:{port}", "--no-control-socket",
+        )  # fmt: skip
+        with process(*command, environment=self.variables, log=self.folder / "web.log") as child:
+            wait_until(lambda: _answers(port), 30, "web process")
+            yield child.pid, port
+
+    @contextmanager
     def worker(self) -> Iterator[int]:
         """One worker process; its pid."""
         container = self.container
@@ -119,6 +132,25 @@ class Lab:
                 "HORIZON_BASE_URL": urls["horizon"],
             }
             yield urls
+
+
+@contextmanager
+def postgresql_lab(**overrides: str) -> Iterator[Lab]:
+    """The same with a real PostgreSQL that writes through to the disk."""
+    with SafePostgres() as server, lab(DATABASE_URL=server.url(), **overrides) as bench:
+        yield bench
+
+
+class SafePostgres(RealPostgres):
+    """PostgreSQL as production runs it."""
+
+    settings: ClassVar[Mapping[str, str]] = {
+        **RealPostgres.settings,
+        "fsync": "on",
+        "synchronous_commit": "on",
+        "full_page_writes": "on",
+        "shared_buffers": "256MB",
+    }
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import requests
 
@@ -46,25 +48,39 @@ def stage_times(bench: Lab) -> dict[str, tuple[float, int]]:
     return {name: (stage["sum"], int(stage["count"])) for name, stage in found.items()}
 
 
-def measure(rate: int, seconds: int, bots: int, **settings: str) -> dict[str, float]:
-    """Send at `rate` messages/s; times in ms from acceptance to the reply at the messenger."""
-    with lab(**settings) as bench, bench.emulators() as urls:
+def measure(
+    rate: int,
+    seconds: int,
+    bots: int,
+    active: int | None = None,
+    prepare: Callable[[Lab], None] | None = None,
+    make: Callable[..., AbstractContextManager[Lab]] = lab,
+    **settings: str,
+) -> dict[str, float]:
+    """Send at `rate` messages/s; times in ms from acceptance to the reply at the messenger.
+
+    Messages go to the first `active` bots, by default to all. `prepare` may fill the stores before
+    the worker starts; `make` makes the lab.
+    """
+    with make(**settings) as bench, bench.emulators() as urls:
         bench.add_bots(bots)
+        if prepare is not None:
+            prepare(bench)
         container = bench.container
         with bench.worker() as pid:
             for n in range(20):
-                container.mailbox.accept(inbound(10_000_000 + n, bots))
-            _wait_idle(bench)
+                container.mailbox.accept(inbound(10_000_000 + n, active or bots))
+            wait_idle(bench)
             before, cpu = stage_times(bench), cpu_s(pid)
             accepted: dict[str, float] = {}
             started = time.monotonic()
             for n in range(rate * seconds):
                 while time.monotonic() - started < n / rate:
                     time.sleep(0.0005)
-                message = inbound(n, bots)
+                message = inbound(n, active or bots)
                 accepted[message.sender] = time.time()
                 container.mailbox.accept(message)
-            _wait_idle(bench)
+            wait_idle(bench)
             cpu = cpu_s(pid) - cpu
             after = stage_times(bench)
         sent = {
@@ -83,7 +99,8 @@ def measure(rate: int, seconds: int, bots: int, **settings: str) -> dict[str, fl
     return figures
 
 
-def _wait_idle(bench: Lab) -> None:
+def wait_idle(bench: Lab) -> None:
+    """Until no conversation is due or leased."""
     container = bench.container
 
     def idle() -> bool:
