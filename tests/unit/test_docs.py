@@ -32,9 +32,13 @@ EXPANDED = re.compile(r"\$\{?([A-Z_]+)")
 MACHINE_PATH = re.compile(r"(?<![\w.}])/(?:home|root|work|tmp|Users|mnt|private)/")
 FILE_SUFFIXES = (".md", ".py", ".txt", ".in", ".toml", ".cfg", ".example")
 
-ELSEWHERE = {"REDIS_SERVER", "POSTGRES_BIN", *SECRET_VARIABLES.values()}
-"""Environment variables that are not settings of the service, each read in `tests/servers.py` or
-`service/cli/bot_request.py`."""
+ELSEWHERE = {
+    *("REDIS_SERVER", "POSTGRES_BIN"),
+    *SECRET_VARIABLES.values(),
+    *re.findall(r"(?m)^([A-Z_]+) =", (ROOT / "Makefile").read_text(encoding="utf-8")),
+}
+"""Variables that are not settings of the service, each read in `tests/servers.py`,
+`service/cli/bot_request.py` or the Makefile."""
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
