@@ -437,7 +437,7 @@ def _nginx(folder: Path, web_port: int) -> Iterator[int]:
     settings = folder / "nginx.conf"
     settings.write_text(
         f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; worker_processes 1;\n"
-        "events { worker_connections 1024; }\n"
+        "worker_rlimit_nofile 16384; events { worker_connections 8192; }\n"
         f"http {{ access_log off; client_body_temp_path {folder}/body; "
         f"proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi; "
         f"uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;\n"
