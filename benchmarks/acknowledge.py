@@ -168,8 +168,8 @@ class Acknowledgement:
                 hello,
             )
         )
-        # Twice as long between two requests of a connection: half of what it can.
-        pause_ms = round(1000 * many / (whole["rate"] / 2) - whole["p50_ms"])
+        # So long between two requests of a connection that half of what it can comes in, or little less.
+        pause_ms = round(1000 * many / (whole["rate"] / 2))
         half = self._figures("service.wsgi:app", many, pause_ms=pause_ms)
         rows.append(_row("webhook at half load", half, hello))
         target = whole["cpu_us"] / hello["cpu_us"]
