@@ -46,7 +46,7 @@ class Outcome:
     settled_s: float | None
     findings: dict[str, list[str]]
     restarts: int
-    late_s: float = 0.0
+    late_s: float
     """How late the latest fault came: the machine's own trouble."""
 
     @property
@@ -155,6 +155,7 @@ def summary(outcomes: Sequence[Outcome], options: argparse.Namespace) -> None:
 
     turns = [Counter(turn.status for turn in outcome.record.turns) for outcome in outcomes]
     row("faults", [len(outcome.faults) for outcome in outcomes])
+    row("latest fault came late by (s)", [f"{outcome.late_s:.1f}" for outcome in outcomes])
     row("processes started again", [outcome.restarts for outcome in outcomes])
     row("messages", [len(outcome.driver.sent) for outcome in outcomes])
     row("acknowledged", [outcome.acknowledged for outcome in outcomes])

@@ -16,6 +16,8 @@ from tests.chaos.record import Record, Sent, Turn
 TOKEN = re.compile(r"\btk-[0-9a-f]+-\d{6}\b")
 NO_TWIML = "no TwiML"
 """A 200 that Twilio would not understand."""
+LEAST_ACKNOWLEDGED = 1 / 3
+"""Share of the messages; a machine without time to spare still took more than half."""
 ENDED = ("replied", "silent", "dead")
 
 
@@ -164,6 +166,13 @@ def wrong_answers(record: Record) -> Iterator[str]:
             yield f"{answer}, {times} times"
 
 
+def hardly_acknowledged(record: Record) -> Iterator[str]:
+    """So few that the other rules prove nothing."""
+    acknowledged = sum(message.acked_at is not None for message in record.sent)
+    if acknowledged == 0 or acknowledged < LEAST_ACKNOWLEDGED * len(record.sent):
+        yield f"{acknowledged} of {len(record.sent)} messages were acknowledged"
+
+
 RULES: Mapping[str, Callable[[Record], Iterator[str]]] = {
     "lost": lost,
     "answered twice": answered_twice,
@@ -174,6 +183,7 @@ RULES: Mapping[str, Callable[[Record], Iterator[str]]] = {
     "repeated effects": repeated_effects,
     "left over": left_over,
     "wrong answers": wrong_answers,
+    "hardly acknowledged": hardly_acknowledged,
 }
 
 

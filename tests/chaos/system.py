@@ -279,6 +279,8 @@ class System:
                 self._vendor_session.post(
                     f"{url}/_emulator/faults", json=fault.details["order"], timeout=10
                 ).raise_for_status()
+            case kind:
+                raise ValueError(f"nobody knows how to {kind}")
 
     def relieve(self, fault: Fault) -> None:
         """End a fault that lasts."""

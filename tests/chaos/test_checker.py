@@ -198,6 +198,15 @@ def test_what_is_left_over_is_found(left: dict[str, Any]) -> None:
     assert found(replace(good(), **left)) == {"left over"}
 
 
+def test_a_run_that_proved_hardly_anything_is_found() -> None:
+    """A service that takes nothing loses nothing either."""
+    record = good()
+    sent = [replace(message, acked_at=None) for message in record.sent]
+
+    assert found(replace(record, sent=sent)) == {"hardly acknowledged"}
+    assert "hardly acknowledged" in found(Record((), (), (), (), (), ()))
+
+
 def test_an_answer_that_is_neither_200_nor_503_is_found() -> None:
     assert found(replace(good(), answers={"200": 5, "503": 1, "502": 1, "timeout": 1})) == set()
     assert found(replace(good(), answers={"500": 1})) == {"wrong answers"}
