@@ -22,8 +22,10 @@ from service.web.health import (
     MetricsResource,
     ReadyResource,
 )
+from service.web.keeping import Keeper, RedisOrSpool, TwoHosts
 from service.web.middleware import RequestId
 from service.web.openapi import OpenApiResource
+from service.web.trial_mark import TrialMarks
 from service.web.webhook import WebhookResource
 
 
@@ -56,10 +58,9 @@ def _add_message_routes(
         "/webhook/whatsapp",
         WebhookResource(
             directory=container.directory,
-            mailbox=container.mailbox,
-            spool=container.spool,
-            redis_is_suspect=lambda: container.redis.suspect,
+            keeper=_keeper(container),
             metrics=container.metrics,
+            trial_marks=TrialMarks(settings.secret_key),
             public_base_url=settings.public_base_url,
             operator_auth_token=settings.twilio_auth_token,
             takes_messages=takes_messages,
@@ -76,7 +77,13 @@ def _add_message_routes(
     )
 
 
+def _keeper(container: Container) -> Keeper:
+    kind = TwoHosts if container.settings.redis_acknowledge_on_replica else RedisOrSpool
+    return kind(container.mailbox, container.spool, lambda: container.redis.suspect)
+
+
 def _add_health_routes(app: falcon.App[Any, Any], container: Container, release: str) -> None:
+    needs_replica = container.settings.redis_acknowledge_on_replica
     app.add_route(
         "/health",
         HealthResource(
@@ -86,12 +93,16 @@ def _add_health_routes(app: falcon.App[Any, Any], container: Container, release:
             spool=container.spool,
             turns=container.turns,
             release=release,
+            needs_replica=needs_replica,
+            backup_state=container.backup_state,
         ),
     )
     app.add_route("/health/db", DatabaseHealthResource(container.database))
     app.add_route(
         "/health/ready",
-        ReadyResource(container.redis, container.spool, container.migrations, release),
+        ReadyResource(
+            container.redis, container.spool, container.migrations, release, needs_replica
+        ),
     )
     app.add_route(
         "/metrics",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
+from zoneinfo import ZoneInfo
 
 from service.bots.checks import BotChecks
 from service.bots.service import BotService
@@ -14,21 +15,27 @@ from service.conversation.answer import Answerer
 from service.conversation.converse import Converser
 from service.conversation.delivery import Delivery
 from service.conversation.policy import TurnLimits
+from service.conversation.ports import Background
 from service.conversation.runner import TurnRunner
 from service.conversation.tools import ToolRunner
+from service.conversation.trial import TrialMessenger
 from service.integrations.address_guard import check_url
 from service.integrations.horizon_crm import HorizonCrm
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError
 from service.store.api_keys import ApiKeys
+from service.store.backup_state import BackupState
 from service.store.database import Database
 from service.store.deliveries import Deliveries
 from service.store.directory import BotDirectory
 from service.store.heartbeats import Heartbeats
+from service.store.hold import Hold
 from service.store.migrations_state import MigrationState
-from service.store.redis_client import RedisStore
+from service.store.primary import Primary
+from service.store.redis_client import SUSPECT_S, RedisStore
 from service.store.redis_mailbox import RedisMailbox
 from service.store.secrets import Cipher
+from service.store.sentinels import Sentinels
 from service.store.spool import Spool
 from service.store.sql_journal import SqlJournal
 from service.store.turns import Turns
@@ -36,10 +43,12 @@ from service.store.turns import Turns
 if TYPE_CHECKING:
     from service.integrations.openai_model import OpenAIModel
     from service.integrations.twilio_messenger import TwilioMessenger
+    from service.monitoring.report import Report
+    from service.store.figures import Figures
+    from service.store.message_search import MessageSearch
 
 _WEB_CONNECTIONS = 4
-
-Background = Callable[[Callable[[], None]], None]
+_WAITING_SUSPECT_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -72,8 +81,11 @@ class Container:
 
     @cached_property
     def redis(self) -> RedisStore:
-        most = max(self.settings.worker_threads * 9 // 8, self.settings.web_threads)
-        return RedisStore(self.settings.redis_url, most + _WEB_CONNECTIONS)
+        settings = self.settings
+        most = max(settings.worker_threads * 9 // 8, settings.web_threads) + _WEB_CONNECTIONS
+        # Requests that wait for a replica have no other way to take meanwhile.
+        suspect_s = _WAITING_SUSPECT_S if settings.redis_acknowledge_on_replica else SUSPECT_S
+        return RedisStore(settings.redis_url, most, _primary(settings), suspect_s)
 
     @cached_property
     def cipher(self) -> Cipher:
@@ -86,7 +98,17 @@ class Container:
             self.settings.debounce_ms,
             self.settings.lease_s,
             self.settings.redis_session_ttl_seconds,
+            self.settings.replica_wait_ms,
         )
+
+    @cached_property
+    def backup_state(self) -> BackupState | None:
+        file = self.settings.backup_state_file
+        return None if file is None else BackupState(file)
+
+    @cached_property
+    def hold(self) -> Hold:
+        return Hold(self.redis)
 
     @cached_property
     def heartbeats(self) -> Heartbeats:
@@ -104,6 +126,32 @@ class Container:
     @cached_property
     def turns(self) -> Turns:
         return Turns(self.database)
+
+    @cached_property
+    def figures(self) -> Figures:
+        # What only people at a terminal ask for is not loaded by the processes that serve.
+        from service.store.figures import Figures
+
+        return Figures(self.database)
+
+    @cached_property
+    def message_search(self) -> MessageSearch:
+        from service.store.message_search import MessageSearch
+
+        return MessageSearch(self.database)
+
+    @cached_property
+    def report(self) -> Report:
+        from service.monitoring.prices import Prices
+        from service.monitoring.report import Report
+        from service.store.client_queues import ClientQueues
+
+        return Report(
+            self.figures,
+            ClientQueues(self.redis),
+            ZoneInfo(self.settings.report_timezone),
+            Prices(self.settings.model_prices),
+        )
 
     @cached_property
     def deliveries(self) -> Deliveries:
@@ -157,7 +205,8 @@ class Container:
 
     def runner(self, in_background: Background) -> TurnRunner:
         """What runs the turns of a worker."""
-        delivery = Delivery(self.journal, self.messenger, self.limits.send_grace_s)
+        messenger = TrialMessenger(self.messenger)
+        delivery = Delivery(self.journal, messenger, self.limits.send_grace_s)
         answerer = Answerer(
             journal=self.journal,
             converser=Converser(
@@ -168,7 +217,7 @@ class Container:
                 self.limits,
             ),
             delivery=delivery,
-            messenger=self.messenger,
+            messenger=messenger,
             crm=self.crm,
             in_background=in_background,
         )
@@ -191,6 +240,19 @@ class Container:
             part = self.__dict__.get(name)
             if part is not None:
                 part.close()
+
+
+def _primary(settings: Settings) -> Primary | None:
+    if not settings.redis_sentinels:
+        return None
+    sentinels = Sentinels.of(
+        settings.redis_sentinels,
+        settings.redis_sentinel_name,
+        settings.redis_url,
+        settings.redis_sentinel_user,
+        settings.redis_sentinel_password,
+    )
+    return Primary(sentinels)
 
 
 @contextmanager

@@ -73,8 +73,8 @@ def check_redis(store: RedisStore) -> None:
             except redis.ResponseError:
                 store.client.delete(*(f"{keys.PREFIX}probe:{name}:{type_}" for type_ in _TYPES))
                 raise
-            with store.subscription() as channel:
-                channel.subscribe(keys.WAKE)
+            with store.channel(keys.WAKE):
+                pass
             list(store.client.scan_iter(keys.worker("*"), count=1_000))
     except RedisDownError as error:
         if isinstance(error.__cause__, redis.ResponseError):
@@ -83,8 +83,8 @@ def check_redis(store: RedisStore) -> None:
                 "all commands on keys and channels that begin with hb:, and leave room for writes."
             ) from error
         raise ProbeError(
-            f"Redis cannot be used ({one_line(error)}): check that it runs and that REDIS_URL "
-            "names it."
+            f"Redis cannot be used ({one_line(error)}): check that it runs and that REDIS_URL, or "
+            "REDIS_SENTINELS, names it."
         ) from error
 
 
@@ -105,7 +105,7 @@ def check_worker(container: Container) -> None:
     """Everything that a worker needs is there. Raises ProbeError."""
     try:
         importlib.import_module("service.worker")
-        container.runner(lambda _task: None)
+        container.runner(lambda _task, after_s=0: None)
     except SettingsError as error:
         raise ProbeError(f"A worker cannot start: {one_line(error)}.") from error
     except Exception as error:

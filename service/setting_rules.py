@@ -1,4 +1,4 @@
-"""What addresses in the settings have to look like.
+"""What addresses and other values in the settings have to look like.
 
 Each rule returns the value as it is used, or raises ValueError with a sentence that does not repeat
 the value: it may hold a password.
@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 _HTTP = "an http:// or https:// address is needed, like https://bots.example.com"
 _REDIS = "an address like redis://127.0.0.1:6379/0 is needed"
 _DATABASE = "an address like postgresql://user:password@127.0.0.1:5432/horizon is needed"
+_SENTINELS = (
+    "addresses like 10.0.0.1:26379 or [::1]:26379 are needed, each with a port, separated by commas"
+)
 _BIND = "an address like 127.0.0.1:8000, unix:/run/bots.sock or fd://3 is needed"
 _MAX_PORT = 65_535
 
@@ -54,6 +58,18 @@ def redis_address(value: str) -> str:
     return value
 
 
+def sentinel_addresses(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Hosts with their ports, each once."""
+    for address in value:
+        parts = _split(f"tcp://{address}", _SENTINELS)
+        if not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", address):
+            raise ValueError(_SENTINELS)
+        _check_port(parts)
+    if len(set(value)) < len(value):
+        raise ValueError("an address is named twice")
+    return value
+
+
 def database_address(value: str) -> str:
     """What SQLAlchemy connects to, with the driver named."""
     from sqlalchemy import make_url
@@ -73,7 +89,7 @@ def database_address(value: str) -> str:
         ) from None
     if url.port is not None and not 0 < url.port <= _MAX_PORT:
         raise ValueError(f"the port must be a number from 1 to {_MAX_PORT}")
-    if not url.database:
+    if not url.database or url.database == ":memory:":
         raise ValueError(
             "a file is needed behind sqlite:///, like sqlite:////var/lib/horizonai-bots/bots.db"
             if value.startswith("sqlite")
@@ -115,10 +131,43 @@ def bind_address(value: str) -> str:
     return value
 
 
+def alert_address(value: str) -> str:
+    """An address of HTTP, with whatever path and query it has, or one that apprise knows."""
+    sentence = (
+        "an address like https://hooks.example.com/horizon or mailto://user:pass@host is needed"
+    )
+    parts = _split(value, sentence)
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*", parts.scheme) or "://" not in value:
+        raise ValueError(sentence)
+    if re.search(r"[\s\x00-\x1f]", value):
+        raise ValueError("the address must have no spaces: they are written as %20")
+    if parts.scheme in ("http", "https"):
+        if not parts.hostname:
+            raise ValueError(sentence)
+        _check_port(parts)
+    return value
+
+
 def bearer_key(value: str) -> str:
     """A key that can stand in a header."""
     if not re.fullmatch(r"[\x21-\x7e]+", value):
         raise ValueError("only plain ASCII characters are allowed, and no spaces")
+    return value
+
+
+def timezone(value: str) -> str:
+    """The name of a time zone that this host knows."""
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("the name of a time zone is needed, like America/Santiago") from None
+    return value
+
+
+def split(value: object) -> object:
+    """The parts of a text that commas separate; anything else as it is."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
 
 

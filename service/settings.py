@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service import setting_rules
+from service.monitoring.prices import parse_prices
 
 MIN_ADMIN_KEY_CHARS = 32
 _MEMORY = Path("/dev/shm")  # noqa: S108  # what is there is used only when it is ours
@@ -135,6 +136,33 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0", description="Redis or Valkey, with an append-only file."
     )
+    redis_sentinels: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Sentinels that tell where the primary is, `host:port`, comma-separated: name all of "
+        "them. The host and port of REDIS_URL then count for nothing; its user, password, database, and "
+        "with rediss:// its TLS, hold for the primary. TLS holds for the Sentinels too.",
+        examples=["10.0.0.1:26379,10.0.0.2:26379,10.0.0.3:26379"],
+    )
+    redis_sentinel_name: str = Field(
+        "horizon", description="Name under which the Sentinels know the primary."
+    )
+    redis_sentinel_user: str | None = Field(
+        None, description="User at the Sentinels; without it their default user."
+    )
+    redis_sentinel_password: str | None = Field(None, description="Password at the Sentinels.")
+    redis_acknowledge_on_replica: bool = Field(
+        False,
+        description="Whether a message is acknowledged only once every replica that could take over has "
+        "it too, and at least one. The spool is then not used: a request waits up to 8 s, so the "
+        "webhook's address has to carry `rt=9000`, and WEB_THREADS has to be as high as the messages "
+        "that come to a process meanwhile.",
+    )
+    redis_replica_wait_ms: int = Field(
+        500,
+        ge=10,
+        le=900,
+        description="How long the replicas get to confirm one message, with REDIS_ACKNOWLEDGE_ON_REPLICA.",
+    )
     redis_session_ttl_seconds: int = Field(
         86_400, gt=0, description="How long a conversation's context stays in Redis, in seconds."
     )
@@ -152,6 +180,11 @@ class Settings(BaseSettings):
         description="Folder through which the processes of a host share their counters. Without it a "
         "folder of this user and working folder in memory (/dev/shm), or `var/metrics` where "
         "that cannot be written. Name one when a host's processes run in different working folders.",
+    )
+
+    backup_state_file: Path | None = Field(
+        None,
+        description="File in which the role backup tells of the last backup; `/health` shows it.",
     )
 
     # Behaviour
@@ -191,6 +224,16 @@ class Settings(BaseSettings):
         description="Whether addresses that come in through the API or from Twilio may be private. The "
         "addresses in these settings are the operator's own and always allowed.",
     )
+    report_timezone: str = Field(
+        "America/Santiago",
+        description="Time zone of `horizonctl stats`, `monitor` and `logs`: when a day begins and ends.",
+    )
+    model_prices: str | None = Field(
+        None,
+        description="Prices of models in US dollars for 1,000,000 tokens, as JSON; they come before the "
+        "list prices that the service knows. A model without a price has an unknown cost.",
+        examples=['{"my-model": {"input": 0.1, "cached": 0.01, "output": 0.5}}'],
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level that is logged."
     )
@@ -201,12 +244,41 @@ class Settings(BaseSettings):
     web_workers: int = Field(2, ge=1, description="Web processes of `horizonctl web`.")
     web_threads: int = Field(8, ge=1, description="Threads of each web process.")
 
+    # Alerts
+    alert_url: str | None = Field(
+        None,
+        description="Where `horizonctl alerts check` POSTs its messages as JSON; another address than "
+        "http:// and https:// is handed to the program `apprise`.",
+        examples=["https://hooks.example.com/horizon"],
+    )
+    alert_command: str | None = Field(
+        None,
+        description="Program, with its arguments, that gets each message as JSON on standard input.",
+        examples=["/usr/local/bin/horizon-alert --to operator"],
+    )
+    alert_language: Literal["es", "en"] = Field("es", description="Language of the alerts.")
+    alert_state_file: Path = Field(
+        Path("var/alerts.json"), description="File in which alerts remember what they have told."
+    )
+    alert_queue_age_s: float = Field(
+        120, gt=0, description="A conversation that waits longer than this is an alert, in seconds."
+    )
+    alert_certificate_days: int = Field(
+        14, ge=0, description="A certificate that ends in fewer days is an alert."
+    )
+    alert_backup_file: Path | None = Field(
+        None,
+        description="File that each good backup writes: its age is the backup's. Without it backups "
+        "are not watched.",
+    )
+    alert_backup_age_h: float = Field(
+        36, gt=0, description="A last backup that is older than this is an alert, in hours."
+    )
+
     @field_validator("secret_key", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(key.strip() for key in value.split(",") if key.strip())
-        return value
+        return setting_rules.split(value)
 
     @field_validator("secret_key")
     @classmethod
@@ -253,6 +325,16 @@ class Settings(BaseSettings):
     def _check_redis_url(cls, value: str) -> str:
         return setting_rules.redis_address(value)
 
+    @field_validator("redis_sentinels", mode="before")
+    @classmethod
+    def _split_sentinels(cls, value: object) -> object:
+        return setting_rules.split(value)
+
+    @field_validator("redis_sentinels")
+    @classmethod
+    def _check_sentinels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return setting_rules.sentinel_addresses(value)
+
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: str | None) -> str | None:
@@ -263,6 +345,23 @@ class Settings(BaseSettings):
     def _check_database_host(cls, value: str | None) -> str | None:
         return None if value is None else setting_rules.database_host(value)
 
+    @field_validator("report_timezone")
+    @classmethod
+    def _check_timezone(cls, value: str) -> str:
+        return setting_rules.timezone(value)
+
+    @field_validator("model_prices")
+    @classmethod
+    def _check_prices(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_prices(value)
+        return value
+
+    @field_validator("alert_url")
+    @classmethod
+    def _check_alert_url(cls, value: str | None) -> str | None:
+        return None if value is None else setting_rules.alert_address(value)
+
     @model_validator(mode="after")
     def _check_database(self) -> Settings:
         if self.database_url is None and self.db_host is not None:
@@ -272,6 +371,19 @@ class Settings(BaseSettings):
             if missing:
                 raise ValueError(f"DB_HOST is set, so {' and '.join(missing)} must be set too")
         return self
+
+    @model_validator(mode="after")
+    def _check_redis(self) -> Settings:
+        if self.redis_sentinels and self.redis_url.startswith("unix:"):
+            raise ValueError(
+                "REDIS_SENTINELS is set, so REDIS_URL must begin with redis:// or rediss://"
+            )
+        return self
+
+    @property
+    def replica_wait_ms(self) -> int | None:
+        """How long to wait for a replica; None when that is not asked for."""
+        return self.redis_replica_wait_ms if self.redis_acknowledge_on_replica else None
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
+from itertools import count
+from queue import PriorityQueue
 
 import redis
 import structlog
@@ -41,7 +43,8 @@ _SWEEP_S = 30.0
 _ABANDONED_AFTER = timedelta(seconds=60)
 _THREAD_STACK_BYTES = 1024 * 1024
 _BACKGROUND_THREADS = 8
-_BACKGROUND_BACKLOG = 1_000
+_BACKGROUND_BACKLOG = 2_000
+_LATER_POLL_S = 0.1
 
 
 class Background:
@@ -50,8 +53,11 @@ class Background:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_BACKGROUND_THREADS, "background")
         self._room = threading.Semaphore(_BACKGROUND_BACKLOG)
+        self._later: PriorityQueue[tuple[float, int, Callable[[], None]]] = PriorityQueue()
+        self._numbers = count()
+        threading.Thread(target=self._submit_due, name="later", daemon=True).start()
 
-    def __call__(self, task: Callable[[], None]) -> None:
+    def __call__(self, task: Callable[[], None], after_s: float = 0) -> None:
         if not self._room.acquire(blocking=False):
             _log.warning("background_full")
             return
@@ -64,10 +70,29 @@ class Background:
             finally:
                 self._room.release()
 
-        self._pool.submit(run)
+        if after_s > 0:
+            self._later.put((time.monotonic() + after_s, next(self._numbers), run))
+        else:
+            self._pool.submit(run)
 
     def stop(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+        # Wakes the thread, which then finds the pool closed.
+        self._later.put((0.0, -1, lambda: None))
+
+    def _submit_due(self) -> None:
+        while True:
+            due, number, run = self._later.get()
+            wait_s = due - time.monotonic()
+            if wait_s > 0:
+                # Something that is due earlier may come meanwhile: that one is taken next.
+                self._later.put((due, number, run))
+                time.sleep(min(wait_s, _LATER_POLL_S))
+                continue
+            try:
+                self._pool.submit(run)
+            except RuntimeError:
+                return
 
 
 class Worker:
@@ -108,6 +133,7 @@ class Worker:
             self._sweep,
             partial(container.directory.listen_forever, self._stopping),
             partial(replay_forever, container.spool, container.mailbox, self._stopping),
+            partial(container.redis.watch_forever, self._stopping),
         ):
             threading.Thread(target=self._guard, args=(task,), daemon=True).start()
         _log.info("worker_started", worker=self.id, threads=self._threads)
@@ -172,10 +198,9 @@ class Worker:
         """Hear that something became due; the poll is the fallback while this has no connection."""
         while not self._stopping.is_set():
             try:
-                with self._container.redis.subscription() as channel:
-                    channel.subscribe(keys.WAKE)
+                with self._container.redis.channel(keys.WAKE) as channel:
                     while not self._stopping.is_set():
-                        if channel.get_message(timeout=_POLL_S) is not None:
+                        if channel.hear(_POLL_S) is not None:
                             self._wake.set()
             except redis.RedisError as error:
                 _log.warning("wake_channel_lost", reason=type(error).__name__)

@@ -15,6 +15,7 @@ _CLEARED: Mapping[str, Any] = {
     "assistant_functions": [],
     "horizon_actions": [],
     "report_turns": False,
+    "status": "active",
     "metadata": {},
     "language": "es",
     "timezone": "America/Santiago",

@@ -90,10 +90,10 @@ def bot_request(
     request = _json_object(file) if file is not None else {}
     request.update({name: value for name, value in fields.items() if value is not None})
     if instructions is not None:
-        request["instructions"] = _read(instructions)
+        request["instructions"] = read_text(instructions)
     for name, variable in SECRET_VARIABLES.items():
         path = secret_files.get(name)
-        secret = _read(path).strip() if path is not None else os.environ.get(variable)
+        secret = read_text(path).strip() if path is not None else os.environ.get(variable)
         if not secret and ask_secrets:
             secret = typer.prompt(name, default="", show_default=False, hide_input=True, err=True)
         if secret:
@@ -124,7 +124,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 def _json_object(path: Path) -> dict[str, Any]:
     try:
-        value = orjson.loads(_read(path))
+        value = orjson.loads(read_text(path))
     except orjson.JSONDecodeError as error:
         raise CommandError(f"{path} is not JSON: {error}.") from None
     if not isinstance(value, dict):
@@ -132,7 +132,8 @@ def _json_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A file, or standard input. Raises CommandError."""
     try:
         return sys.stdin.read() if path == STANDARD_INPUT else path.read_text(encoding="utf-8")
     except OSError as error:

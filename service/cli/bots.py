@@ -33,6 +33,7 @@ from service.cli.output import (
     print_table,
 )
 from service.cli.session import actor, session
+from service.cli.stats import check_client
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -61,6 +62,7 @@ def list_bots(
 ) -> None:
     """Show the bots of the service's own table, the oldest first."""
     with session() as container:
+        check_client(container, client)
         bots = [_answer(container, record) for record in _records(container, client, number)]
     if as_json:
         print_json(bots)

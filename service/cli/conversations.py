@@ -9,6 +9,7 @@ import typer
 from service.cli.failures import CommandError
 from service.cli.output import JsonFlag, print_fields, print_json, print_line, print_table
 from service.cli.session import session
+from service.cli.stats import check_client
 
 app = typer.Typer(help="Conversations and their turns.", no_args_is_help=True)
 
@@ -28,6 +29,7 @@ def list_conversations(
 ) -> None:
     """Show conversations, the last active first."""
     with session() as container:
+        check_client(container, client)
         found = container.turns.conversations(bot_id=bot, client_id=client, limit=limit)
     if as_json:
         print_json(found)

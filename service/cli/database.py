@@ -1,16 +1,29 @@
-"""`db`: the database's schema, and a copy of it."""
+"""`db`: the database's schema, a copy of an SQLite file, and the way into another database."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli.failures import FAILED, USAGE, CommandError
-from service.cli.output import JsonFlag, print_fields, print_json, print_line
+from service.cli.output import JsonFlag, print_fields, print_json, print_line, print_table
 from service.cli.session import session
+from service.setting_rules import database_address
 from service.settings import load_settings
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from service.store.copying import Told
+
+_OWN = "settings"
+_ADDRESS = f"An address like DATABASE_URL; `{_OWN}`: the one of the settings."
 
 app = typer.Typer(help="The database's schema and its backup.", no_args_is_help=True)
 
@@ -77,3 +90,64 @@ def backup(
         print_json({"file": str(file), "bytes": size})
     else:
         print_line(f"The database was copied to {file} ({size} bytes).")
+
+
+@app.command("copy")
+def copy_rows(
+    source: Annotated[str, typer.Argument(metavar="FROM", help=_ADDRESS, show_default=False)],
+    target: Annotated[str, typer.Argument(metavar="TO", help=_ADDRESS, show_default=False)],
+    anew: Annotated[
+        bool, typer.Option("--anew", help="First empty what an unfinished copy left.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Copy all rows into an empty database, SQLite or PostgreSQL; run it again to go on.
+
+    The service must not run. Leave passwords out and set PGPASSWORD, which nobody else can read.
+    """
+    from service.store.copying import CopyError, copy
+    from service.store.migrations_state import SchemaError
+
+    with _progress() as told:
+        try:
+            copied = copy(_address(source, "FROM"), _address(target, "TO"), told, anew=anew)
+        except (CopyError, SchemaError) as error:
+            raise CommandError(str(error)) from error
+    if as_json:
+        print_json({"equal": True, "tables": [asdict(each) for each in copied]})
+        return
+    rows = [(each.name, each.rows, each.found, each.sha256[:12], "equal") for each in copied]
+    print_table(("table", "rows", "of an earlier run", "checksum", ""), rows, "")
+
+
+def _address(value: str, name: str) -> str:
+    if value == _OWN:
+        return load_settings().sqlalchemy_url
+    try:
+        address = database_address(value)
+    except ValueError as error:
+        raise CommandError(f"{name}: {error}.", USAGE) from None
+    if address.startswith("sqlite:///"):
+        folder = Path(address.removeprefix("sqlite:///").partition("?")[0]).parent
+        if not folder.is_dir():
+            raise CommandError(f"{name}: there is no folder {folder}: make it first.", USAGE)
+    return address
+
+
+@contextmanager
+def _progress() -> Iterator[Told]:
+    """Tells how far it is, on standard error where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    is_terminal = sys.stderr.isatty()
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not is_terminal) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def told(table: str, done: int, total: int) -> None:
+            if table not in tasks:
+                tasks[table] = progress.add_task(table, total=total)
+            progress.update(tasks[table], completed=done)
+
+        yield told

@@ -13,6 +13,7 @@ from service.cli.conversations import ClientOption, LimitOption
 from service.cli.failures import FAILED, USAGE, CommandError
 from service.cli.output import JsonFlag, print_json, print_line, print_table
 from service.cli.session import session
+from service.cli.stats import check_client
 
 if TYPE_CHECKING:
     from service.container import Container
@@ -29,6 +30,7 @@ def list_dead(
 ) -> None:
     """Show dead turns, the newest first."""
     with session() as container:
+        check_client(container, client)
         found = container.turns.dead(client, limit)
     if as_json:
         print_json(found)
@@ -51,6 +53,7 @@ def retry(
     if client is not None and not every:
         raise CommandError("--client goes with --all.", USAGE)
     with session() as container:
+        check_client(container, client)
         # The oldest first: a retried turn becomes the newest of its conversation.
         wanted = (
             [turn["id"] for turn in reversed(container.turns.dead(client, _ALL_LIMIT))]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from http.client import HTTPConnection
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import requests
+
+from service.integrations.http_session import new_session
 
 
 class UnixConnection(HTTPConnection):
@@ -32,10 +35,22 @@ def ask_socket(
     headers: dict[str, str] | None = None,
 ) -> tuple[int, bytes]:
     """Status and body of one request on a new connection: a POST when there is a body."""
+    method = "GET" if body is None else "POST"
+    return request_socket(path, method, target, timeout_s, body, headers or {})
+
+
+def request_socket(
+    path: str,
+    method: str,
+    target: str,
+    timeout_s: float,
+    body: bytes | None,
+    headers: Mapping[str, str],
+) -> tuple[int, bytes]:
+    """Status and body of one request on a new connection."""
     connection = UnixConnection(path, timeout_s)
     try:
-        method = "GET" if body is None else "POST"
-        connection.request(method, target, body, {"Connection": "close", **(headers or {})})
+        connection.request(method, target, body, {"Connection": "close", **headers})
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
@@ -43,8 +58,11 @@ def ask_socket(
 
 
 def http_session(url: str) -> requests.Session:
-    """A session for this address; a proxy of the environment is not used for this host itself."""
-    session = requests.Session()
+    """A session for this address, with the system's certificates.
+
+    A proxy of the environment is not used for this host itself.
+    """
+    session = new_session(connections=1, hosts=1)
     session.trust_env = not _is_loopback(urlsplit(url).hostname or "")
     return session
 

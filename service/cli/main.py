@@ -13,17 +13,29 @@ from collections.abc import Sequence
 import typer
 
 from service.cli import (
+    alerts,
+    backup,
     bots,
+    check,
+    cleanup,
+    clients,
     conversations,
     database,
     dead,
     demo,
     health,
+    import_bots,
     keys,
+    logs,
+    monitor,
     probe,
     processes,
+    restore,
+    search,
     send_test,
+    server,
     settings_reference,
+    stats,
     workers,
 )
 from service.cli.failures import FAILED, USAGE, explain
@@ -42,11 +54,23 @@ app.command("probe")(probe.probe)
 app.command("demo")(demo.demo)
 app.add_typer(database.app, name="db")
 app.add_typer(bots.app, name="bots")
+app.add_typer(clients.app, name="clients")
 app.add_typer(keys.app, name="key")
 app.add_typer(conversations.app, name="conversations")
 app.add_typer(dead.app, name="dead")
+app.add_typer(alerts.app, name="alerts")
+app.add_typer(backup.app, name="backup")
+app.add_typer(restore.app, name="restore")
 app.command("send-test")(send_test.send_test)
+app.command("check")(check.check)
+app.command("cleanup")(cleanup.cleanup)
+app.command("import")(import_bots.import_bots)
 app.command("workers")(workers.workers)
+app.command("monitor")(monitor.monitor)
+app.command("stats")(stats.stats)
+app.command("logs")(logs.logs)
+app.command("search")(search.search)
+app.command("server")(server.server)
 app.command("health")(health.health)
 app.command("settings")(settings_reference.settings)
 

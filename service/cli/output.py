@@ -64,9 +64,11 @@ def print_fields(fields: Mapping[str, object]) -> None:
     console().print(table)
 
 
-def print_line(sentence: str) -> None:
-    """A sentence on standard output, as it is."""
+def print_line(sentence: str, *, flush: bool = False) -> None:
+    """A sentence on standard output, as it is; `flush` when the next one may take its time."""
     sys.stdout.write(sentence + "\n")
+    if flush:
+        sys.stdout.flush()
 
 
 def print_note(sentence: str) -> None:

@@ -120,7 +120,7 @@ def _as_json(variable: Variable) -> dict[str, object]:
 
 
 def _default(field: FieldInfo) -> str:
-    if field.is_required() or field.default is None:
+    if field.is_required() or field.default in (None, ()):
         return ""
     if isinstance(field.default, bool):
         return str(field.default).lower()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from secrets import token_hex
+from threading import Event as Signal
 
 import structlog
 
@@ -14,11 +15,15 @@ from service.conversation.delivery import Delivery
 from service.conversation.journal import Journal
 from service.conversation.observer import Stopwatch
 from service.conversation.policy import Consent, consent
-from service.conversation.ports import Crm, Messenger, VendorError
+from service.conversation.ports import Background, Crm, Messenger, VendorError
 from service.conversation.reply import split_reply
+from service.conversation.trial import is_trial
 from service.conversation.turn import Outcome, Part, PartKind, Step, Text, Turn
 
 _log = structlog.get_logger(__name__)
+
+_TYPING_AFTER_S = 1.0
+"""A quick answer needs no indicator, and one that came after it would stay for 25 s."""
 
 
 class Answerer:
@@ -32,7 +37,7 @@ class Answerer:
         delivery: Delivery,
         messenger: Messenger,
         crm: Crm,
-        in_background: Callable[[Callable[[], None]], None],
+        in_background: Background,
     ) -> None:
         self._journal = journal
         self._converser = converser
@@ -53,13 +58,20 @@ class Answerer:
             if not wish.talk:
                 reply = _confirmation(bot, wish)
                 opted_out = wish.opted_out if wish.changed else None
+            elif bot.paused:
+                return self._silent(turn, "paused", wish)
             elif self._is_human(bot, turn):
                 return self._silent(turn, "handoff", wish)
             else:
-                self._show_typing(turn, bot)
-                reply = self._converser.reply(turn, bot, before, watch)
+                answered = Signal()
+                self._show_typing(turn, bot, answered)
+                try:
+                    reply = self._converser.reply(turn, bot, before, watch)
+                finally:
+                    answered.set()
                 opted_out = False if turn.contact.opted_out else None
                 if self._is_human(bot, turn):
+                    self._journal.save(turn, steps=reply.unsaved, usage=reply.usage)
                     return self._silent(turn, "handoff", wish)
             if reply is None:
                 return self._silent(turn, "opted_out" if wish.opted_out else "opted_in", wish)
@@ -67,7 +79,13 @@ class Answerer:
                 "reply", {"text": reply.text, "reason": reply.reason, "opted_out": opted_out}
             )
             parts = _parts(turn, reply.text)
-            self._journal.save(turn, steps=[said], new_parts=parts, intend=parts[0])
+            self._journal.save(
+                turn,
+                steps=[*reply.unsaved, said],
+                usage=reply.usage,
+                new_parts=parts,
+                intend=parts[0],
+            )
             last = self._delivery.deliver(turn, bot, "reply", watch, fresh=parts[0])
         elif (stopped := self._stopped_since(turn, bot, said)) is not None:
             return stopped
@@ -89,8 +107,11 @@ class Answerer:
         if turn.contact.opted_out and not said.data["opted_out"]:
             return self._silent(turn, "opted_out", wish)
         begun = any(part.sid or part.intent_at for part in turn.parts_of("reply"))
-        if said.data["opted_out"] is None and not begun and self._is_human(bot, turn):
-            return self._silent(turn, "handoff", wish)
+        if said.data["opted_out"] is None and not begun:
+            if bot.paused:
+                return self._silent(turn, "paused", wish)
+            if self._is_human(bot, turn):
+                return self._silent(turn, "handoff", wish)
         return None
 
     def _silent(self, turn: Turn, reason: str, wish: Consent) -> Outcome:
@@ -104,7 +125,7 @@ class Answerer:
         return outcome
 
     def _is_human(self, bot: Bot, turn: Turn) -> bool:
-        if bot.handoff.source != "horizon":
+        if bot.handoff.source != "horizon" or is_trial(turn.contact.address):
             return False
         try:
             return self._crm.control_mode(bot, turn.contact.number) == "human"
@@ -112,15 +133,17 @@ class Answerer:
             _log.warning("control_status_unavailable", code=error.code)
             return bot.handoff.on_failure == "silent"
 
-    def _show_typing(self, turn: Turn, bot: Bot) -> None:
+    def _show_typing(self, turn: Turn, bot: Bot, answered: Signal) -> None:
         def show() -> None:
+            if answered.is_set():
+                return
             try:
                 self._messenger.show_typing(bot, turn.events[-1].id)
             except VendorError as error:
                 _log.debug("typing_not_shown", code=error.code)
 
-        if not turn.resumed:
-            self._in_background(show)
+        if not turn.resumed and not is_trial(turn.contact.address):
+            self._in_background(show, _TYPING_AFTER_S)
 
 
 def _confirmation(bot: Bot, wish: Consent) -> Reply | None:

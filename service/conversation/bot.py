@@ -79,6 +79,7 @@ class Bot:
     functions: Sequence[Mapping[str, Any]] = ()
     handoff: Handoff = Handoff()
     report_turns: bool = False
+    paused: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
     twilio_account_sid: str | None = None
     twilio_auth_token: str | None = field(default=None, repr=False)

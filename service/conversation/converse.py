@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from time import monotonic
 from typing import Any
@@ -15,18 +15,24 @@ from service.conversation.context import context_items, instructions, turn_items
 from service.conversation.journal import Journal
 from service.conversation.observer import Observer, Stopwatch
 from service.conversation.policy import TurnLimits
-from service.conversation.ports import Item, Model, ModelAnswer, ModelRequest, ToolCall
+from service.conversation.ports import Item, Model, ModelAnswer, ModelRequest, ToolCall, Usage
 from service.conversation.storable import storable
 from service.conversation.tools import ToolRunner
+from service.conversation.trial import is_trial
 from service.conversation.turn import Step, Text, Turn
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to say to the contact, and why it is that."""
+    """What to say to the contact, and why it is that.
+
+    `unsaved` and `usage` are the model's last answer, for the journal: one commit less for each turn.
+    """
 
     text: str
     reason: str
+    unsaved: tuple[Step, ...] = ()
+    usage: tuple[str, Usage] | None = None
 
 
 class Converser:
@@ -47,7 +53,10 @@ class Converser:
         self._limits = limits
 
     def reply(self, turn: Turn, bot: Bot, texts: Sequence[Text], watch: Stopwatch) -> Reply:
-        """Raises TransientError, PermanentError, OutageError, FencedError."""
+        """The caller saves what the reply says is unsaved.
+
+        Raises TransientError, PermanentError, OutageError, FencedError.
+        """
         deadline = monotonic() + self._limits.max_turn_s
         base = [*context_items(texts, self._limits), *turn_items(turn)]
         while True:
@@ -68,10 +77,15 @@ class Converser:
             request = self._request(turn, bot, [*base, *_journaled(turn)], not capped)
             with watch.stage("model", outside=True):
                 answer = self._model.respond(bot, request)
-            self._observer.tokens_used(answer.usage)
+            counts = not is_trial(turn.contact.address)
+            if counts:
+                self._observer.tokens_used(answer.usage)
             # A call that comes in spite of the cap is dropped: there is no further round for it.
             step = _step(answer, _used_ids(turn) if not capped else None)
-            self._journal.save(turn, steps=[step], usage=(answer.model, answer.usage))
+            usage = (answer.model, answer.usage) if counts else None
+            if not step.data["calls"]:
+                return replace(_reply_of(step, bot), unsaved=(step,), usage=usage)
+            self._journal.save(turn, steps=[step], usage=usage)
 
     def _request(
         self, turn: Turn, bot: Bot, items: Sequence[Item], tools_allowed: bool

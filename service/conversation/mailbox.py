@@ -49,11 +49,15 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """The queue: conversations that wait, that are being worked on, and how late the oldest is."""
+    """The queue: conversations that wait, that are being worked on, and how late the oldest is.
+
+    `held`: nothing is claimed, a restored service is being compared with the messenger.
+    """
 
     due: int
     leased: int
     oldest_due_s: float
+    held: bool = False
 
 
 class Mailbox(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -114,6 +114,16 @@ class SentMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceivedMessage:
+    """A contact's message that the messenger's own list shows."""
+
+    sid: str
+    sender: str
+    body: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ActionCall:
     """An action with its template filled: what goes over the wire.
 
@@ -142,6 +152,13 @@ class Model(Protocol):
         """Raises TransientError or PermanentError; asking twice does no harm."""
 
 
+class Background(Protocol):
+    """Runs what no turn waits for; it may be dropped."""
+
+    def __call__(self, task: Callable[[], None], after_s: float = 0) -> None:
+        """Run it in another thread, `after_s` from now."""
+
+
 class Messenger(Protocol):
     """The channel to the contact."""
 
@@ -156,6 +173,20 @@ class Messenger(Protocol):
 
     def show_typing(self, bot: Bot, message_sid: str) -> None:
         """Show that an answer is being written. Raises VendorError, which never matters to a turn."""
+
+
+class History(Protocol):
+    """What the messenger remembers of a bot, however long the lists are.
+
+    Times are this host's; messages of some seconds before `since` may be among the found, oldest
+    first. Raises TransientError, PermanentError.
+    """
+
+    def sent_to(self, bot: Bot, to: str, since: datetime) -> Sequence[SentMessage]:
+        """What went from the bot to this contact."""
+
+    def received_by(self, bot: Bot, since: datetime) -> Sequence[ReceivedMessage]:
+        """What contacts sent to the bot's number."""
 
 
 class Crm(Protocol):

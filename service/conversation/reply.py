@@ -8,6 +8,9 @@ MAX_PART_CHARS = 1_600
 """Longest body of one message (Twilio error 21617 beyond), counted in UTF-16 units to be safe."""
 MAX_PARTS = 10
 
+_CUT_CHARS = 8
+"""White space that a cut may have taken away."""
+
 _SENTENCE_END = re.compile(r"[.!?…][\"'»”)\]]*\s+")
 _URL = re.compile(r"https?://\S+")
 _EARLIEST = 0.4
@@ -35,6 +38,11 @@ def split_reply(text: str, limit: int = MAX_PART_CHARS, most: int = MAX_PARTS) -
         parts.append(rest[:at].rstrip())
         rest = rest[at:].lstrip()
     return parts
+
+
+def continues(part: str, following: str, limit: int = MAX_PART_CHARS) -> bool:
+    """Whether two messages in a row may be parts of one reply: together they fit into none."""
+    return _units(part) + _units(following) + _CUT_CHARS > limit
 
 
 def _units(text: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Protocol
@@ -25,13 +25,15 @@ from service.conversation.mailbox import Claim, Mailbox
 from service.conversation.observer import Observer, Stopwatch
 from service.conversation.outage import OutageError
 from service.conversation.policy import TurnLimits, retry_delay_s
-from service.conversation.ports import Crm, PermanentError, TransientError, VendorError
+from service.conversation.ports import Background, Crm, PermanentError, TransientError, VendorError
+from service.conversation.trial import Uncounted, is_trial
 from service.conversation.turn import Opening, Outcome, Part, Step, Text, Turn
 
 _log = structlog.get_logger(__name__)
 
 _OUTAGE_PAUSE_S = 1.0
 _FAULT_PAUSE_S = 30.0
+_UNCOUNTED = Uncounted()
 
 
 class Bots(Protocol):
@@ -70,7 +72,7 @@ class TurnRunner:
         observer: Observer,
         limits: TurnLimits,
         lease_s: float,
-        in_background: Callable[[Callable[[], None]], None],
+        in_background: Background,
     ) -> None:
         self._mailbox = mailbox
         self._journal = journal
@@ -101,10 +103,13 @@ class TurnRunner:
                 self._release(claim, _FAULT_PAUSE_S)
 
     def _run(self, claim: Claim) -> None:
-        watch = Stopwatch(self._observer)
+        observer: Observer = self._observer
+        if any(is_trial(event.fields.get("From", "")) for event in claim.events):
+            observer = _UNCOUNTED
+        watch = Stopwatch(observer)
         if claim.events:
             waited = utc_now().timestamp() - claim.events[-1].at_ms / 1000
-            self._observer.observe("wait", max(0.0, waited))
+            observer.observe("wait", max(0.0, waited))
         bot = self._bots.by_id(claim.bot_id, claim.number)
         if monotonic() - claim.claimed_at > self._lease_s:
             raise FencedError("the lease ran out before the turn was opened")
@@ -116,6 +121,8 @@ class TurnRunner:
             return
         if bot is not None:
             bot = self._bots.reload_if_stale(bot, opening.bot_revision)
+        if is_trial(turn.contact.address):
+            watch = Stopwatch(_UNCOUNTED)
         with structlog.contextvars.bound_contextvars(turn_id=turn.id):
             try:
                 self._run_turn(claim, opening, turn, bot, watch)
@@ -164,7 +171,7 @@ class TurnRunner:
             return
         self._end(claim, opening, turn, ended, before)
         watch.stop()
-        self._observer.turn_ended(ended)
+        self._observer_of(turn).turn_ended(ended)
         _log.info(
             "turn_ended",
             status=ended.status,
@@ -173,6 +180,9 @@ class TurnRunner:
             parts=len(turn.parts),
         )
         self._report(turn, bot, ended)
+
+    def _observer_of(self, turn: Turn) -> Observer:
+        return _UNCOUNTED if is_trial(turn.contact.address) else self._observer
 
     def _try_later(
         self, claim: Claim, turn: Turn, bot: Bot | None, setback: _Setback, watch: Stopwatch
@@ -189,7 +199,7 @@ class TurnRunner:
             # What could not be sent is not apologized for: the apology would go the same way.
             return self._die(turn, None if setback.sending else bot, "tries", setback.error, watch)
         _log.info("turn_retried", code=setback.code, tries=turn.tries, delay_s=round(delay_s, 2))
-        self._observer.turn_retried("send" if setback.sending else "vendor")
+        self._observer_of(turn).turn_retried("send" if setback.sending else "vendor")
         self._release(claim, delay_s)
         return None
 
@@ -270,7 +280,7 @@ class TurnRunner:
         return newest(self._journal.context(turn, self._limits.context_messages), self._limits)
 
     def _report(self, turn: Turn, bot: Bot | None, outcome: Outcome) -> None:
-        if bot is None or not bot.report_turns:
+        if bot is None or not bot.report_turns or is_trial(turn.contact.address):
             return
         report: Mapping[str, Any] = {
             "turn_id": turn.id,

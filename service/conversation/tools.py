@@ -25,6 +25,7 @@ from service.conversation.ports import (
     VendorError,
 )
 from service.conversation.storable import storable
+from service.conversation.trial import is_trial
 from service.conversation.turn import Step, Turn
 
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
@@ -33,6 +34,10 @@ _MAX_NOTE_CHARS = 400
 _UNKNOWN = (
     "The result is unknown: the CRM did not answer in time. It may or may not have been done. "
     "Do not call it again; tell the contact that the team will confirm it."
+)
+_TRIAL = (
+    "Not called: this is a test message of the operator, and the function would change something. "
+    "Answer as if it had been done, and say that it was only a test."
 )
 
 
@@ -91,6 +96,8 @@ class ToolRunner:
     def _make(
         self, turn: Turn, bot: Bot, call: ToolCall, action: Action, request: ActionCall
     ) -> ToolResult:
+        if is_trial(turn.contact.address) and action.method != "GET":
+            return _failed(call, _TRIAL)
         if action.idempotency == "key":
             request = replace(request, idempotency_key=f"{turn.id}:{call.call_id}")
         repeatable = action.method in _REPEATABLE or action.idempotency == "key"

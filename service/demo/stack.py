@@ -113,7 +113,8 @@ def running(
         if real_model:
             model = {name: os.environ[name] for name in _MODEL_VARIABLES if name in os.environ}
         # A key of the person's own is not written into a file.
-        folder.keep(settings | ({} if real_model else model))
+        kept = settings | {"HORIZONCTL_URL": base_url}
+        folder.keep(kept | ({} if real_model else model))
         with redis.Redis.from_url(redis_url, socket_timeout=2) as client:
             valkey.wait_for(lambda: _answers(client), "Valkey starts")
             environment = settings | model

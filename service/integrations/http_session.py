@@ -8,13 +8,16 @@ told apart from those after, and, when wanted, no connection into a private netw
 from __future__ import annotations
 
 import socket
+from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
+from urllib.parse import urlsplit
 
 from requests import PreparedRequest, Response, Session
 from requests.adapters import HTTPAdapter
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import ConnectTimeout, ProxyError, RequestException
+from requests.utils import get_environ_proxies
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ClosedPoolError, ConnectTimeoutError, NewConnectionError
@@ -105,8 +108,23 @@ class _Adapter(HTTPAdapter):
 
 
 class _Session(Session):
+    def __init__(self) -> None:
+        super().__init__()
+        # The environment does not change, and to read it takes a while.
+        self._environ_proxies = lru_cache(maxsize=256)(get_environ_proxies)
+
     def get_redirect_target(self, resp: Response) -> None:
         """None: to look at a redirect, even one that is not followed, reads its whole body."""
+
+    def merge_environment_settings(
+        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+    ) -> Any:
+        """The environment's proxies; its certificates are in the adapter's context."""
+        address = urlsplit(url)
+        found = (
+            self._environ_proxies(f"{address.scheme}://{address.netloc}") if self.trust_env else {}
+        )
+        return {"proxies": dict(found), "stream": stream, "verify": verify, "cert": cert}
 
 
 def new_session(*, connections: int, hosts: int, guarded: bool = False) -> Session:

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
-
-from twilio.rest import Client
 
 from service.conversation.bot import Bot
 from service.conversation.ports import (
     OutboundMessage,
     PermanentError,
+    ReceivedMessage,
     SentMessage,
     TransientError,
     UncertainError,
 )
-from service.integrations.error_answers import is_header_safe
+from service.integrations.twilio_client import RETRIES, UNREADABLE, TwilioClients
 from service.integrations.twilio_http import TwilioHttp
 from service.settings import Settings
 
-MAX_CLIENTS = 256
 MESSAGES_LOOKED_AT = 50
-CALLBACK_RETRIES = "#rc=3&rp=ct,rt,5xx&rt=4000&tt=15000"
-"""Connection overrides (https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides)."""
+PAGE = 200
+QUEUED_AT_MOST = timedelta(hours=10)
+"""Longest validity that a message may be given (36,000 s)."""
 
 
 class TwilioMessenger:
-    """Implements `Messenger`. One object serves all bots and threads of the process."""
+    """Implements `Messenger` and `History`. One object serves all bots and threads of the process."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._http = TwilioHttp(settings)
-        self._client = lru_cache(maxsize=MAX_CLIENTS)(self._new_client)
+        self._clients = TwilioClients(settings, self._http)
 
     def send(self, bot: Bot, message: OutboundMessage) -> str:
         """Send one part from the bot's messaging service, else from its number; return the SID.
@@ -91,11 +89,62 @@ class TwilioMessenger:
             ]
         except UncertainError as error:
             raise TransientError(error.code, error.message) from error
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except UNREADABLE as error:
             raise TransientError(
                 "bad_answer", "Twilio's list of messages was unreadable"
             ) from error
         return sorted(sent, key=lambda message: message.created_at)
+
+    def sent_to(self, bot: Bot, to: str, since: datetime) -> Sequence[SentMessage]:
+        """As `find_sent`, however many there are. Raises TransientError, PermanentError."""
+        filters = {"to": to}
+        if not bot.twilio_messaging_service_sid:
+            filters["from_"] = bot.address
+        found, ahead = self._since(bot, since, filters)
+        sent = [_sent(record, ahead) for record in found if _is_of(record, bot)]
+        return sorted(sent, key=lambda message: message.created_at)
+
+    def received_by(self, bot: Bot, since: datetime) -> Sequence[ReceivedMessage]:
+        """What contacts sent to the bot's number. Raises TransientError, PermanentError."""
+        found, ahead = self._since(bot, since, {"to": bot.address})
+        received = [
+            ReceivedMessage(
+                sid=str(record.sid),
+                sender=str(record.from_),
+                body=str(record.body or ""),
+                created_at=_created_at(record) - ahead,
+            )
+            for record in found
+            if str(record.direction) == "inbound"
+        ]
+        return sorted(received, key=lambda message: message.created_at)
+
+    def _since(
+        self, bot: Bot, since: datetime, filters: Mapping[str, str]
+    ) -> tuple[list[Any], timedelta]:
+        """The account's messages from `since` on, and how far Twilio's clock is ahead.
+
+        The list comes newest first, so it is read until it is older; the margin is for messages
+        that waited in Twilio's queue, which stand where they were sent.
+        """
+        records: list[Any] = []
+        try:
+            for record in self._client_for(bot).messages.stream(page_size=PAGE, **filters):
+                ahead = timedelta(seconds=self._http.clock_offset_s)
+                created_at = _created_at(record)
+                if created_at < since + ahead - QUEUED_AT_MOST:
+                    break
+                if created_at >= (since + ahead).replace(microsecond=0):
+                    records.append(record)
+            # Oldest first: their times are whole seconds, their order tells more.
+            records.reverse()
+        except UncertainError as error:
+            raise TransientError(error.code, error.message) from error
+        except UNREADABLE as error:
+            raise TransientError(
+                "bad_answer", "Twilio's list of messages was unreadable"
+            ) from error
+        return records, timedelta(seconds=self._http.clock_offset_s)
 
     def show_typing(self, bot: Bot, message_sid: str) -> None:
         """Show the typing indicator under the contact's message, which also marks it as read.
@@ -109,46 +158,30 @@ class TwilioMessenger:
         except (ValueError, TypeError, AttributeError) as error:
             raise UncertainError("bad_answer", "Twilio's answer was unreadable") from error
 
+    def check_account(self, account_sid: str | None, auth_token: str | None) -> None:
+        """See that the credentials open the account; arguments as a bot has them.
+
+        Raises:
+            VendorError: they do not, or Twilio cannot be asked now.
+        """
+        client = self._clients.of(account_sid, auth_token)
+        try:
+            status = client.api.v2010.accounts(client.account_sid).fetch().status
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UncertainError("bad_answer", "Twilio's answer was unreadable") from error
+        if status != "active":
+            raise PermanentError("account_not_active", f"Twilio's account is {status}")
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
     def _callback(self, part_id: str) -> str:
         base = self._settings.public_base_url
-        return f"{base}/webhook/whatsapp/status?part={quote(part_id, safe='')}{CALLBACK_RETRIES}"
+        return f"{base}/webhook/whatsapp/status?part={quote(part_id, safe='')}{RETRIES}"
 
     def _client_for(self, bot: Bot) -> Any:
-        """The client of the bot's account.
-
-        A bot's account without its own token is a subaccount of the operator's, whose credentials
-        open it (https://www.twilio.com/docs/iam/api/subaccounts).
-        """
-        operator_sid = self._settings.twilio_account_sid
-        account_sid = bot.twilio_account_sid or operator_sid
-        username = account_sid if bot.twilio_auth_token else operator_sid
-        password = bot.twilio_auth_token or self._settings.twilio_auth_token
-        if not account_sid or not username or not password:
-            raise PermanentError(
-                "no_credentials",
-                "There are no Twilio credentials: set the bot's twilio_account_sid and "
-                "twilio_auth_token, or TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN.",
-            )
-        if not all(is_header_safe(value) for value in (account_sid, username, password)):
-            raise PermanentError(
-                "bad_credentials",
-                "The Twilio credentials have characters that no credential has: set them again.",
-            )
-        return self._client(account_sid, username, password)
-
-    def _new_client(self, account_sid: str, username: str, password: str) -> Any:
-        client = Client(username, password, account_sid, http_client=self._http)
-        base_url = self._settings.twilio_api_base_url
-        if base_url is not None:
-            # The SDK takes edge and region from the environment and would change the host by them
-            client.edge = client.region = None
-            for domain in (client.api, client.messaging, client.content):
-                domain.base_url = base_url
-        return client
+        return self._clients.of(bot.twilio_account_sid, bot.twilio_auth_token)
 
 
 def _is_of(record: Any, bot: Bot) -> bool:

@@ -51,6 +51,18 @@ class Database:
             yield connection.execution_options(read_only=True)
 
     @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A transaction that reads one moment, for as long as it takes. Raises DatabaseDownError."""
+        with outages(), self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.execution_options(read_only=True)
+            else:
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                lift_time_limits(connection)
+                yield connection
+
+    @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that is committed at the end of the block. Raises DatabaseDownError."""
         with outages():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
-from typing import Any
 
 import redis
 import structlog
@@ -29,7 +27,6 @@ _NUMBER = re.compile(r"\+[0-9]{5,17}")
 _SERVICE = re.compile(r"[A-Za-z0-9]{1,40}")
 
 log = structlog.get_logger(__name__)
-monotonic = time.monotonic
 
 
 class DirectoryUnavailableError(OutageError):
@@ -223,28 +220,16 @@ class BotDirectory:
                 stop_event.wait(_LISTEN_S)
 
     def _listen(self, stop_event: threading.Event) -> None:
-        subscription: Any = self._redis.client.pubsub()  # type: ignore[no-untyped-call] # redis-py
-        with self._redis.outages(), subscription:
-            subscription.subscribe(keys.BOTS_CHANGED)
+        with self._redis.outages(), self._redis.channel(keys.BOTS_CHANGED) as channel:
             # Whatever was announced before now was missed.
             self._copies.expire_all()
             self.warm()
-            pinged_at = 0.0
             while not stop_event.is_set():
                 self._catch_up()
-                if monotonic() - pinged_at > _LISTEN_S:
-                    subscription.ping()
-                    pinged_at = monotonic()
-                message = subscription.get_message(
-                    ignore_subscribe_messages=True, timeout=_LISTEN_S
-                )
-                if message is None:
-                    continue
-                if message["type"] == "pong":
-                    # Everything that was announced before this answer has been heard.
-                    self._copies.heard_until = pinged_at + _HEARD_S
-                else:
-                    self._copies.expire(message["data"].decode())
+                number = channel.hear(_LISTEN_S)
+                if number is not None:
+                    self._copies.expire(number.decode())
+                self._copies.heard_until = channel.complete_until + _HEARD_S
 
     def _catch_up(self) -> None:
         for bot_id, number in list(self._unpublished.items()):

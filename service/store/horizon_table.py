@@ -77,6 +77,10 @@ class HorizonTable:
         rows = self._rows("CAST(id AS VARCHAR(80)) = :id", {"id": own_id})
         return record_of_horizon(rows[0], "horizon_database", self._cipher) if rows else None
 
+    def active(self) -> list[dict[str, Any]]:
+        """Every active row that has a number, the newest first. Raises as `by_number`."""
+        return self._rows("1 = 1", {})
+
     def _rows(self, condition: str, values: Mapping[str, str]) -> list[dict[str, Any]]:
         """Active rows, the newest first."""
         try:

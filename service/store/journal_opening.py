@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from service.conversation.clock import utc_now
 from service.conversation.describe import describe
@@ -20,6 +20,57 @@ from service.store.models import (
     PartRow,
     StepRow,
     TurnRow,
+    table,
+)
+
+_conversations, _contacts, _turns = table(ConversationRow), table(ContactRow), table(TurnRow)
+_messages, _parts, _steps = table(MessageRow), table(PartRow), table(StepRow)
+_bots = table(BotRow)
+
+# Columns without a value here are set to the parameters of their name.
+_RAISE_FENCE = (
+    _conversations.update()
+    .where(_conversations.c.id == bindparam("conversation"))
+    .values(fence=_conversations.c.fence + 1)
+    .returning(_conversations.c.fence, _conversations.c.last_ordinal, _conversations.c.contact_id)
+)
+_UPDATE_CONVERSATION = _conversations.update().where(
+    _conversations.c.id == bindparam("conversation")
+)
+_ADD_CONVERSATION = _conversations.insert()
+_ADD_CONTACT = _contacts.insert()
+_UPDATE_CONTACT = (
+    _contacts.update()
+    .where(_contacts.c.id == bindparam("contact"))
+    .returning(_contacts.c.address, _contacts.c.profile_name, _contacts.c.opted_out_at)
+)
+_REVISION = select(_bots.c.revision).where(
+    _bots.c.id == bindparam("bot"), _bots.c.deleted_at.is_(None)
+)
+_KNOWN_SIDS = select(_messages.c.sid).where(
+    _messages.c.bot_id == bindparam("bot"), _messages.c.sid.in_(bindparam("sids", expanding=True))
+)
+_LATEST_TURN = (
+    select(_turns)
+    .where(_turns.c.conversation_id == bindparam("conversation"))
+    .order_by(_turns.c.ordinal.desc())
+    .limit(1)
+)
+_ADD_TURN = _turns.insert()
+_UPDATE_TURN = _turns.update().where(_turns.c.id == bindparam("turn"))
+_ADD_MESSAGES = _messages.insert()
+_EVENTS_OF = (
+    select(_messages.c.sid, _messages.c.payload)
+    .where(_messages.c.turn_id == bindparam("turn"), _messages.c.direction == "in")
+    .order_by(_messages.c.id)
+)
+_STEPS_OF = (
+    select(_steps.c.kind, _steps.c.data)
+    .where(_steps.c.turn_id == bindparam("turn"))
+    .order_by(_steps.c.n)
+)
+_PARTS_OF = (
+    select(_parts).where(_parts.c.turn_id == bindparam("turn")).order_by(_parts.c.kind, _parts.c.n)
 )
 
 
@@ -34,16 +85,9 @@ def open_turn(connection: Connection, claim: Claim) -> Opening:
     if contact is None:
         return Opening(None, claim.events, None)
     fence, last_ordinal, state = contact
-    revision = connection.scalar(
-        select(BotRow.revision).where(BotRow.id == claim.bot_id, BotRow.deleted_at.is_(None))
-    )
+    revision = connection.scalar(_REVISION, {"bot": claim.bot_id})
     known = _known_sids(connection, claim.bot_id, messages)
-    latest = connection.execute(
-        select(TurnRow)
-        .where(TurnRow.conversation_id == claim.conversation_id)
-        .order_by(TurnRow.ordinal.desc())
-        .limit(1)
-    ).one_or_none()
+    latest = connection.execute(_LATEST_TURN, {"conversation": claim.conversation_id}).one_or_none()
     if latest is not None and latest.status == "running":
         done = [event for event in claim.events if _is_done(connection, event, known)]
         return Opening(_resume(connection, claim, latest, fence, state), done, revision)
@@ -75,10 +119,7 @@ def _conversation(
     """Raise the fence; make the conversation and its contact when they are new."""
     now = utc_now()
     row = connection.execute(
-        update(ConversationRow)
-        .where(ConversationRow.id == claim.conversation_id)
-        .values(fence=ConversationRow.fence + 1, updated_at=now)
-        .returning(ConversationRow.fence, ConversationRow.last_ordinal, ConversationRow.contact_id)
+        _RAISE_FENCE, {"conversation": claim.conversation_id, "updated_at": now}
     ).one_or_none()
     latest = messages[-1].fields if messages else {}
     seen = {
@@ -93,33 +134,29 @@ def _conversation(
         contact_id = "ct_" + claim.conversation_id.removeprefix("cv_")
         first = messages[0].fields
         connection.execute(
-            insert(ContactRow).values(
-                id=contact_id,
-                bot_id=claim.bot_id,
-                client_id=claim.client_id,
-                identity=first.get("ExternalUserId") or first["From"],
+            _ADD_CONTACT,
+            {
+                "id": contact_id,
+                "bot_id": claim.bot_id,
+                "client_id": claim.client_id,
+                "identity": first.get("ExternalUserId") or first["From"],
                 **seen,
-            )
+            },
         )
         connection.execute(
-            insert(ConversationRow).values(
-                id=claim.conversation_id,
-                contact_id=contact_id,
-                bot_id=claim.bot_id,
-                client_id=claim.client_id,
-                number=claim.number,
-                fence=1,
-            )
+            _ADD_CONVERSATION,
+            {
+                "id": claim.conversation_id,
+                "contact_id": contact_id,
+                "bot_id": claim.bot_id,
+                "client_id": claim.client_id,
+                "number": claim.number,
+                "fence": 1,
+            },
         )
         return 1, 0, ContactState(contact_id, first["From"], seen.get("profile_name"), False)
-    if seen:
-        connection.execute(
-            update(ContactRow).where(ContactRow.id == row.contact_id).values(**seen, updated_at=now)
-        )
     contact = connection.execute(
-        select(ContactRow.address, ContactRow.profile_name, ContactRow.opted_out_at).where(
-            ContactRow.id == row.contact_id
-        )
+        _UPDATE_CONTACT, {"contact": row.contact_id, "updated_at": now, **seen}
     ).one()
     state = ContactState(
         row.contact_id, contact.address, contact.profile_name, contact.opted_out_at is not None
@@ -131,11 +168,7 @@ def _known_sids(connection: Connection, bot_id: str, messages: Sequence[Event]) 
     if not messages:
         return set()
     return set(
-        connection.scalars(
-            select(MessageRow.sid).where(
-                MessageRow.bot_id == bot_id, MessageRow.sid.in_([event.id for event in messages])
-            )
-        )
+        connection.scalars(_KNOWN_SIDS, {"bot": bot_id, "sids": [event.id for event in messages]})
     )
 
 
@@ -181,16 +214,17 @@ def _begin(
         events=events,
     )
     connection.execute(
-        insert(TurnRow).values(
-            id=turn.id,
-            conversation_id=turn.conversation_id,
-            bot_id=turn.bot_id,
-            client_id=turn.client_id,
-            ordinal=ordinal,
-        )
+        _ADD_TURN,
+        {
+            "id": turn.id,
+            "conversation_id": turn.conversation_id,
+            "bot_id": turn.bot_id,
+            "client_id": turn.client_id,
+            "ordinal": ordinal,
+        },
     )
     connection.execute(
-        insert(MessageRow),
+        _ADD_MESSAGES,
         [
             {
                 "bot_id": claim.bot_id,
@@ -217,9 +251,13 @@ def _resume(
     elif not claim.excused:
         crashes += 1
     connection.execute(
-        update(TurnRow)
-        .where(TurnRow.id == row.id)
-        .values(crashes=crashes, progress_seen=row.progress, updated_at=utc_now())
+        _UPDATE_TURN,
+        {
+            "turn": row.id,
+            "crashes": crashes,
+            "progress_seen": row.progress,
+            "updated_at": utc_now(),
+        },
     )
     turn = _load(connection, row, fence, contact)
     turn.crashes = crashes
@@ -280,9 +318,7 @@ def _reopen(
 
 def _take_ordinal(connection: Connection, conversation_id: str, ordinal: int) -> None:
     connection.execute(
-        update(ConversationRow)
-        .where(ConversationRow.id == conversation_id)
-        .values(last_ordinal=ordinal)
+        _UPDATE_CONVERSATION, {"conversation": conversation_id, "last_ordinal": ordinal}
     )
 
 
@@ -295,24 +331,10 @@ def _load(connection: Connection, row: Row[Any], fence: int, contact: ContactSta
             at_ms=message.payload["at_ms"],
             fields=message.payload["fields"],
         )
-        for message in connection.execute(
-            select(MessageRow.sid, MessageRow.payload)
-            .where(MessageRow.turn_id == row.id, MessageRow.direction == "in")
-            .order_by(MessageRow.id)
-        )
+        for message in connection.execute(_EVENTS_OF, {"turn": row.id})
     ]
-    steps = [
-        Step(step.kind, step.data)
-        for step in connection.execute(
-            select(StepRow.kind, StepRow.data).where(StepRow.turn_id == row.id).order_by(StepRow.n)
-        )
-    ]
-    parts = [
-        part_of(part)
-        for part in connection.execute(
-            select(PartRow).where(PartRow.turn_id == row.id).order_by(PartRow.kind, PartRow.n)
-        )
-    ]
+    steps = [Step(step.kind, step.data) for step in connection.execute(_STEPS_OF, {"turn": row.id})]
+    parts = [part_of(part) for part in connection.execute(_PARTS_OF, {"turn": row.id})]
     return Turn(
         id=row.id,
         conversation_id=row.conversation_id,

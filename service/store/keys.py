@@ -18,6 +18,9 @@ UNREADABLE = PREFIX + "unreadable"
 ALIASES_RESTORED = PREFIX + "aliases-restored"
 """String: the aliases of SQL's contacts are here."""
 
+HELD = PREFIX + "held"
+"""String: workers claim nothing; since when and why, as JSON. Without expiry: a person lifts it."""
+
 SEEN_TTL_S = 48 * 3600
 NO_BOT_TTL_S = 30
 

@@ -94,6 +94,12 @@ class MigrationState:
         with self._database.read() as connection:
             return self._schema(connection)
 
+    def judge(self, current: str | None, oldest_code: str | None) -> Schema:
+        """How a database of this revision, a backup's for example, stands to this release."""
+        if current is None:
+            return Schema(None, self.head, "empty")
+        return Schema(current, self.head, self._state(current, oldest_code), oldest_code)
+
     def upgrade(self) -> tuple[str | None, str | None]:
         """Bring the database to head, or leave a newer one; the revisions before and after.
 
@@ -133,10 +139,7 @@ class MigrationState:
 
     def _schema(self, connection: Connection) -> Schema:
         current = MigrationContext.configure(connection).get_current_revision()
-        if current is None:
-            return Schema(None, self.head, "empty")
-        oldest = _oldest_code(connection)
-        return Schema(current, self.head, self._state(current, oldest), oldest)
+        return self.judge(current, None if current is None else _oldest_code(connection))
 
     def _state(self, current: str, oldest: str | None) -> State:
         if current == self.head:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from sqlalchemy import (
     JSON,
@@ -17,6 +17,7 @@ from sqlalchemy import (
     Index,
     Integer,
     String,
+    Table,
     Text,
     UniqueConstraint,
     text,
@@ -50,6 +51,11 @@ class Base(DeclarativeBase):
         list[Any]: JSON,
         datetime: UtcDateTime,
     }
+
+
+def table(row: type[Base]) -> Table:
+    """For statements made once: an execution of one with parameters takes a third of the CPU."""
+    return cast(Table, row.__table__)
 
 
 class BotRow(Base):

@@ -165,6 +165,7 @@ def bot_of(record: Record, cipher: Cipher, settings: Settings) -> Bot:
             on_failure=record["handoff"].get("on_failure") or "answer",
         ),
         report_turns=record["report_turns"],
+        paused=record["status"] == "paused",
         metadata=record["metadata"],
         twilio_account_sid=record["twilio_account_sid"],
         twilio_auth_token=secret(record["twilio_auth_token"]),

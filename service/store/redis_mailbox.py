@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha1
 from typing import Any
 
@@ -33,6 +34,7 @@ class _Script:
 _ACCEPT = _Script(scripts.ACCEPT)
 _COMMAND = _Script(scripts.COMMAND)
 _CLAIM = _Script(scripts.CLAIM)
+_TAKE = _Script(scripts.TAKE)
 _RENEW = _Script(scripts.RENEW)
 _ACKNOWLEDGE = _Script(scripts.ACKNOWLEDGE)
 _RELEASE = _Script(scripts.RELEASE)
@@ -44,9 +46,20 @@ class RedisMailbox:
     """Implements `conversation.mailbox.Mailbox`. Raises RedisDownError."""
 
     def __init__(
-        self, store: RedisStore, debounce_ms: int, lease_s: float, session_ttl_s: int
+        self,
+        store: RedisStore,
+        debounce_ms: int,
+        lease_s: float,
+        session_ttl_s: int,
+        replica_wait_ms: int | None = None,
     ) -> None:
+        """With `replica_wait_ms` a message is accepted only once its replicas have it too."""
         self._store = store
+        self._send_accepted = (
+            store.command
+            if replica_wait_ms is None
+            else partial(store.on_replicas, replica_wait_ms)
+        )
         self._debounce_ms = debounce_ms
         self._lease_ms = int(lease_s * 1000)
         self._session_ttl_s = session_ttl_s
@@ -66,6 +79,7 @@ class RedisMailbox:
             event.raw,
             self._debounce_ms,
             keys.SEEN_TTL_S,
+            send=self._send_accepted,
         )
         return Accepted(conversation.decode(), duplicate=taken == 0)
 
@@ -108,6 +122,35 @@ class RedisMailbox:
         ]
         return claims, _IDLE_WAIT_S if wait_ms < 0 else wait_ms / 1000
 
+    def take(self, conversation: str) -> Claim | None:
+        """Lease this very conversation with all its events, also from a worker; None: it is idle."""
+        asked_at, token = time.monotonic(), os.urandom(12).hex() + ":0"
+        row = self._run(_TAKE, conversation, token, self._lease_ms)
+        if not row:
+            return None
+        client, bot, number, events = row
+        return Claim(
+            conversation_id=conversation,
+            token=token,
+            client_id=client.decode(),
+            bot_id=bot.decode(),
+            number=number.decode(),
+            # Whoever had it was stopped by a person: that was no crash.
+            excused=True,
+            events=tuple(self._event(raw, conversation.encode()) for raw in events),
+            claimed_at=asked_at,
+        )
+
+    def conversations(self) -> Sequence[str]:
+        """Every conversation that is not idle."""
+        prefix = keys.conversation("")
+        with self._store.outages():
+            found = {
+                key.decode().removeprefix(prefix)
+                for key in self._store.client.scan_iter(prefix + "*", count=1_000)
+            }
+        return sorted(found)
+
     def _event(self, raw: bytes, conversation: bytes) -> Event:
         try:
             return decode(raw)
@@ -146,16 +189,19 @@ class RedisMailbox:
 
     def session(self, conversation: str) -> bytes | None:
         with self._store.outages():
-            held = self._store.client.get(keys.session(conversation))
+            held = self._store.command("GET", keys.session(conversation))
         return held if isinstance(held, bytes) else None
 
     def depth(self) -> Depth:
-        due, leased, oldest_ms = self._run(_DEPTH)
-        return Depth(due, leased, oldest_ms / 1000)
+        due, leased, oldest_ms, held = self._run(_DEPTH)
+        return Depth(due, leased, oldest_ms / 1000, held == 1)
 
-    def _run(self, script: _Script, *args: str | bytes | int) -> Any:
+    def _run(
+        self, script: _Script, *args: str | bytes | int, send: Callable[..., Any] | None = None
+    ) -> Any:
+        send = send or self._store.command
         with self._store.outages():
             try:
-                return self._store.command("EVALSHA", script.sha, 0, *args)
+                return send("EVALSHA", script.sha, 0, *args)
             except redis.exceptions.NoScriptError:
-                return self._store.command("EVAL", script.text, 0, *args)
+                return send("EVAL", script.text, 0, *args)

@@ -65,7 +65,11 @@ ACCEPT = (
 local bot, client, number, sid, from, external = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local seen = P..'seen:'..bot..':'..sid
 local earlier = redis.call('GET', seen)
-if earlier then return {0, earlier} end
+if earlier then
+  -- Written again: WAIT waits for a connection's own writes, and the first may be on no replica yet.
+  redis.call('SET', seen, earlier, 'EX', ARGV[11])
+  return {0, earlier}
+end
 
 local conv = ARGV[7]
 local aliases = P..'alias:'..bot
@@ -107,6 +111,7 @@ return append(conv, seen, client, bot, number, ARGV[6], ARGV[7], ARGV[8])
 CLAIM = (
     _PRELUDE
     + """
+if redis.call('EXISTS', P..'held') == 1 then return {{}, -1} end
 local wanted, prefix, lease_ms = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local newcomers, most = ARGV[4] == '1', tonumber(ARGV[5])
 local now = now_ms()
@@ -157,6 +162,24 @@ if due[2] then next_at = tonumber(due[2]) end
 local lease = redis.call('ZRANGE', P..'leases', 0, 0, 'WITHSCORES')
 if lease[2] and (not next_at or tonumber(lease[2]) < next_at) then next_at = tonumber(lease[2]) end
 return {claims, next_at and math.max(0, next_at - now) or -1}
+"""
+)
+
+# ARGV: conversation, token, lease ms. Leases this very conversation, due or leased, held or not: whoever
+# had it is fenced off. Returns {} when it is idle, else {client, bot, number, events}
+TAKE = (
+    _PRELUDE
+    + """
+local conv, state = ARGV[1], P..'c:'..ARGV[1]
+local held = redis.call('HMGET', state, 'client', 'bot', 'number')
+if not held[1] then return {} end
+redis.call('ZREM', P..'due:'..held[1], conv)
+place(held[1])
+redis.call('ZADD', P..'leases', ms(now_ms() + tonumber(ARGV[3])), conv)
+redis.call('SADD', P..'leases:'..held[1], conv)
+redis.call('HDEL', state, 'first', 'backoff', 'excused')
+redis.call('HSET', state, 'token', ARGV[2])
+return {held[1], held[2] or '', held[3] or '', redis.call('LRANGE', P..'mb:'..conv, 0, -1)}
 """
 )
 
@@ -230,7 +253,7 @@ return 1
 """
 )
 
-# Returns {due, leased, ms that the oldest is overdue}
+# Returns {due, leased, ms that the oldest is overdue, whether workers are held}
 DEPTH = (
     _PRELUDE
     + """
@@ -240,6 +263,6 @@ for i = 1, #clients, 2 do
   due = due + redis.call('ZCARD', P..'due:'..clients[i])
   oldest = math.max(oldest, now - tonumber(clients[i + 1]))
 end
-return {due, redis.call('ZCARD', P..'leases'), oldest}
+return {due, redis.call('ZCARD', P..'leases'), oldest, redis.call('EXISTS', P..'held')}
 """
 )

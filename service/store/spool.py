@@ -204,6 +204,17 @@ class Spool:
                     path.unlink()
 
 
+def depth_of(folder: Path) -> int | None:
+    """How many messages lie in a host's spool, which is neither made nor opened; None: cannot be told."""
+    try:
+        with os.scandir(folder) as entries:
+            return sum(entry.name.endswith(_SUFFIX) for entry in entries)
+    except FileNotFoundError:
+        return 0
+    except OSError:
+        return None
+
+
 def _shared_byte(path: Path) -> mmap.mmap:
     with open(path, "a+b") as file:
         if file.tell() == 0:

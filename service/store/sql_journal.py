@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service.conversation.clock import utc_now
@@ -25,8 +25,23 @@ from service.store.models import (
     StepRow,
     TurnRow,
     UsageRow,
+    table,
 )
 
+_conversations, _contacts, _turns = table(ConversationRow), table(ContactRow), table(TurnRow)
+_parts = table(PartRow)
+# Columns without a value here are set to the parameters of their name.
+_PROVE = _conversations.update().where(
+    _conversations.c.id == bindparam("conversation"), _conversations.c.fence == bindparam("held")
+)
+_UPDATE_TURN = _turns.update().where(_turns.c.id == bindparam("turn"))
+_PROGRESS = _UPDATE_TURN.values(progress=_turns.c.progress + 1)
+_UPDATE_PART = _parts.update().where(_parts.c.id == bindparam("part"))
+_UPDATE_CONTACT = _contacts.update().where(_contacts.c.id == bindparam("contact"))
+_ADD_STEPS = table(StepRow).insert()
+_ADD_USAGE = table(UsageRow).insert()
+_ADD_PARTS = _parts.insert()
+_ADD_MESSAGES = table(MessageRow).insert()
 _APOLOGY_PAUSE = timedelta(hours=1)
 _MAX_ERROR_CHARS = 1_000
 
@@ -75,9 +90,9 @@ class SqlJournal:
                 )
             if new_parts:
                 connection.execute(
-                    insert(PartRow),
+                    _ADD_PARTS,
                     [
-                        _part_values(turn, part, now if part is intend else None)
+                        _part_values(turn, part, now if part is intend else part.intent_at)
                         for part in new_parts
                     ],
                 )
@@ -94,15 +109,14 @@ class SqlJournal:
         with self._database.write() as connection:
             _prove(connection, turn, now)
             connection.execute(
-                update(TurnRow)
-                .where(TurnRow.id == turn.id)
-                .values(
-                    tries=turn.tries + 1,
-                    retry_s=retry_s,
-                    error=storable(error[:_MAX_ERROR_CHARS]),
-                    progress=TurnRow.progress + 1,
-                    updated_at=now,
-                )
+                _PROGRESS,
+                {
+                    "turn": turn.id,
+                    "tries": turn.tries + 1,
+                    "retry_s": retry_s,
+                    "error": storable(error[:_MAX_ERROR_CHARS]),
+                    "updated_at": now,
+                },
             )
         turn.tries += 1
         turn.retry_s = retry_s
@@ -116,7 +130,7 @@ class SqlJournal:
             _add_steps(connection, turn, [step])
             kept = apology is not None and _may_apologize(connection, turn, now)
             if apology is not None and kept:
-                connection.execute(insert(PartRow).values(_part_values(turn, apology, None)))
+                connection.execute(_ADD_PARTS, _part_values(turn, apology, None))
         turn.steps.append(step)
         if apology is not None and kept:
             turn.parts.append(apology)
@@ -128,22 +142,23 @@ class SqlJournal:
             _prove(connection, turn, now)
             if sent is not None:
                 _update_part(connection, sent, sid=sent.sid, sent_at=now, error_code=None)
+            error = storable(outcome.error[:_MAX_ERROR_CHARS]) if outcome.error else None
             connection.execute(
-                update(TurnRow)
-                .where(TurnRow.id == turn.id)
-                .values(
-                    status=outcome.status,
-                    reason=outcome.reason[:40],
-                    error=storable(outcome.error[:_MAX_ERROR_CHARS]) if outcome.error else None,
-                    finished_at=now,
-                    updated_at=now,
-                )
+                _UPDATE_TURN,
+                {
+                    "turn": turn.id,
+                    "status": outcome.status,
+                    "reason": outcome.reason[:40],
+                    "error": error,
+                    "finished_at": now,
+                    "updated_at": now,
+                },
             )
             # The contact's own messages have been there since the turn was opened.
             added = [text for text in outcome.texts if text.direction != "in"]
             if added:
                 connection.execute(
-                    insert(MessageRow),
+                    _ADD_MESSAGES,
                     [
                         {
                             "bot_id": turn.bot_id,
@@ -156,10 +171,10 @@ class SqlJournal:
                     ],
                 )
             if outcome.opted_out is not None:
+                opted_out_at = now if outcome.opted_out else None
                 connection.execute(
-                    update(ContactRow)
-                    .where(ContactRow.id == turn.contact.id)
-                    .values(opted_out_at=now if outcome.opted_out else None, updated_at=now)
+                    _UPDATE_CONTACT,
+                    {"contact": turn.contact.id, "opted_out_at": opted_out_at, "updated_at": now},
                 )
 
     def context(self, turn: Turn, limit: int) -> Sequence[Text]:
@@ -206,26 +221,20 @@ class SqlJournal:
 
 def _prove(connection: Connection, turn: Turn, now: datetime) -> None:
     proved = connection.execute(
-        update(ConversationRow)
-        .where(ConversationRow.id == turn.conversation_id, ConversationRow.fence == turn.fence)
-        .values(updated_at=now)
+        _PROVE, {"conversation": turn.conversation_id, "held": turn.fence, "updated_at": now}
     )
     if proved.rowcount != 1:
         raise FencedError(f"turn {turn.id}: fence {turn.fence} is stale")
 
 
 def _progress(connection: Connection, turn: Turn, now: datetime) -> None:
-    connection.execute(
-        update(TurnRow)
-        .where(TurnRow.id == turn.id)
-        .values(progress=TurnRow.progress + 1, updated_at=now)
-    )
+    connection.execute(_PROGRESS, {"turn": turn.id, "updated_at": now})
 
 
 def _add_steps(connection: Connection, turn: Turn, steps: Sequence[Step]) -> None:
     if steps:
         connection.execute(
-            insert(StepRow),
+            _ADD_STEPS,
             [
                 {"turn_id": turn.id, "n": n, "kind": step.kind, "data": dict(step.data)}
                 for n, step in enumerate(steps, len(turn.steps))
@@ -235,16 +244,17 @@ def _add_steps(connection: Connection, turn: Turn, steps: Sequence[Step]) -> Non
 
 def _add_usage(connection: Connection, turn: Turn, model: str, usage: Usage) -> None:
     connection.execute(
-        insert(UsageRow).values(
-            bot_id=turn.bot_id,
-            client_id=turn.client_id,
-            turn_id=turn.id,
-            model=model[:100],
-            input_tokens=usage.input_tokens,
-            cached_tokens=usage.cached_tokens,
-            output_tokens=usage.output_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-        )
+        _ADD_USAGE,
+        {
+            "bot_id": turn.bot_id,
+            "client_id": turn.client_id,
+            "turn_id": turn.id,
+            "model": model[:100],
+            "input_tokens": usage.input_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "output_tokens": usage.output_tokens,
+            "reasoning_tokens": usage.reasoning_tokens,
+        },
     )
 
 
@@ -259,13 +269,13 @@ def _part_values(turn: Turn, part: Part, intent_at: datetime | None) -> dict[str
         "address": part.address,
         "body": part.body,
         "intent_at": intent_at,
+        "sid": part.sid,
+        "sent_at": intent_at if part.sid else None,
     }
 
 
 def _update_part(connection: Connection, part: Part, **values: Any) -> None:
-    connection.execute(
-        update(PartRow).where(PartRow.id == part.id).values(updated_at=utc_now(), **values)
-    )
+    connection.execute(_UPDATE_PART, {"part": part.id, "updated_at": utc_now(), **values})
 
 
 def _may_apologize(connection: Connection, turn: Turn, now: datetime) -> bool:

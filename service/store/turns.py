@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.store.counted import counted
 from service.store.database import Database, DatabaseDownError
 from service.store.models import (
     ContactRow,
@@ -27,7 +28,7 @@ class Turns:
 
     def dead_count(self) -> int:
         """Also raises DatabaseDownError when there are no tables yet: health needs one answer."""
-        query = select(func.count()).select_from(TurnRow).where(TurnRow.status == "dead")
+        query = select(func.count()).select_from(TurnRow).where(TurnRow.status == "dead", counted())
         try:
             with self._database.read() as connection:
                 return connection.scalar(query) or 0
@@ -50,7 +51,7 @@ class Turns:
                 ConversationRow.number,
             )
             .join(ConversationRow, ConversationRow.id == TurnRow.conversation_id)
-            .where(TurnRow.status == "dead")
+            .where(TurnRow.status == "dead", counted())
             .order_by(TurnRow.updated_at.desc())
             .limit(limit)
         )

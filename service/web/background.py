@@ -1,8 +1,9 @@
-"""What a web process does besides answering: empty the spool, hear of changed bots."""
+"""What a web process does besides answering: empty the spool, hear of changes, watch the primary."""
 
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 from service.container import Container
 from service.replay import replay_forever
@@ -11,10 +12,10 @@ from service.replay import replay_forever
 def start_background(container: Container) -> threading.Event:
     """Start the threads; setting the event that is returned ends them."""
     stopping = threading.Event()
-    threading.Thread(
-        target=replay_forever, args=(container.spool, container.mailbox, stopping), daemon=True
-    ).start()
-    threading.Thread(
-        target=container.directory.listen_forever, args=(stopping,), daemon=True
-    ).start()
+    for task in (
+        partial(replay_forever, container.spool, container.mailbox),
+        container.directory.listen_forever,
+        container.redis.watch_forever,
+    ):
+        threading.Thread(target=task, args=(stopping,), daemon=True).start()
     return stopping

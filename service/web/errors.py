@@ -46,9 +46,7 @@ _DETAILS = {
     404: "There is nothing at this address: /openapi.json lists the addresses that there are.",
     405: "This address does not know this method: the Allow header lists those that it knows.",
 }
-_READ_ONLY = frozenset(
-    {"id", "status", "source", "revision", "assistant", "created_at", "updated_at"}
-)
+_READ_ONLY = frozenset({"id", "source", "revision", "assistant", "created_at", "updated_at"})
 _LEGACY_ASSISTANT = (
     "OpenAI's Assistants API is gone: send the model, the instructions and the tools as "
     "assistant_config. To keep the id for reference, send it as metadata.legacy_assistant_id."

@@ -157,6 +157,9 @@ class BotFields(Strict):
     ) = None
     handoff: HandoffFields | None = None
     report_turns: bool | None = None
+    status: Literal["active", "paused"] | None = Field(
+        None, description="`paused`: messages are kept and answered by nobody."
+    )
     metadata: Metadata | None = None
     twilio_account_sid: Annotated[str, StringConstraints(pattern=r"^AC[0-9A-Za-z]{32}$")] | None = (
         None

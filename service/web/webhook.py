@@ -2,28 +2,32 @@
 
 Whatever Redis does, the answer comes within 3 s: 200 when the message is kept in Redis or in the
 spool, else 503, on which Twilio retries when the webhook's URL carries the overrides of the README.
+Where a replica has to have it too, a request waits for one up to 8 s (`keeping.py`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from time import perf_counter, time
+from collections.abc import Mapping
+from time import monotonic, time
 
 import falcon
 import structlog
 
 from service.conversation.bot import Bot
 from service.conversation.event import Event, encode
-from service.conversation.mailbox import Inbound, Mailbox
+from service.conversation.mailbox import Inbound
 from service.conversation.outage import OutageError
+from service.conversation.trial import is_trial
 from service.metrics import Metrics
 from service.store.directory import BotDirectory
-from service.store.spool import Spool
+from service.web.keeping import Keeper
+from service.web.trial_mark import TrialMarks
 from service.web.twilio_request import FormError, TooLargeError, TwilioRequest, WrongTypeError
 
 _log = structlog.get_logger(__name__)
 
+_TRIAL = "trial"
 _EMPTY_TWIML = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
 _REQUIRED = ("MessageSid", "From", "To", "AccountSid")
 _LONGEST = {"From": 200, "To": 200, "ExternalUserId": 200}
@@ -42,20 +46,18 @@ class WebhookResource:
         self,
         *,
         directory: BotDirectory,
-        mailbox: Mailbox,
-        spool: Spool,
-        redis_is_suspect: Callable[[], bool],
+        keeper: Keeper,
         metrics: Metrics,
+        trial_marks: TrialMarks,
         public_base_url: str,
         operator_auth_token: str | None,
         takes_messages: bool = True,
     ) -> None:
         """Without `takes_messages` it writes nowhere, not even what it learns of a number."""
         self._directory = directory
-        self._mailbox = mailbox
-        self._spool = spool
-        self._redis_is_suspect = redis_is_suspect
+        self._keeper = keeper
         self._metrics = metrics
+        self._trial_marks = trial_marks
         self._public_base_url = public_base_url
         self._operator_auth_token = operator_auth_token
         self._takes_messages = takes_messages
@@ -65,14 +67,15 @@ class WebhookResource:
         response.text = "ok"
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        started = perf_counter()
-        result, status = self._take(request)
+        started = monotonic()
+        result, status = self._take(request, started)
         response.status = status
         response.content_type = "text/xml; charset=utf-8"
         response.data = _EMPTY_TWIML
-        self._metrics.message_taken(result, perf_counter() - started)
+        if result != _TRIAL:
+            self._metrics.message_taken(result, monotonic() - started)
 
-    def _take(self, request: falcon.Request) -> tuple[str, str]:
+    def _take(self, request: falcon.Request, started: float) -> tuple[str, str]:
         """What became of the message, and the HTTP status that says so."""
         try:
             form = TwilioRequest.read(request, self._public_base_url)
@@ -108,9 +111,15 @@ class WebhookResource:
         missing = _fault(fields)
         if missing is not None:
             return _refuse("malformed", falcon.HTTP_400, reason=missing, bot_id=bot.id)
-        return self._accept(bot, fields)
+        refusal = self._trial_marks.fault(fields)
+        if refusal is not None:
+            return _refuse("bad_signature", falcon.HTTP_403, reason=refusal, bot_id=bot.id)
+        result, status = self._accept(bot, fields, started)
+        return (
+            _TRIAL if is_trial(fields["From"]) and status == falcon.HTTP_200 else result
+        ), status
 
-    def _accept(self, bot: Bot, fields: Mapping[str, str]) -> tuple[str, str]:
+    def _accept(self, bot: Bot, fields: Mapping[str, str], started: float) -> tuple[str, str]:
         event = Event(fields["MessageSid"], "message", bot.id, int(time() * 1000), fields)
         event = Event(event.id, event.kind, event.bot_id, event.at_ms, fields, encode(event))
         inbound = Inbound(
@@ -120,25 +129,10 @@ class WebhookResource:
             sender=fields["From"],
             external_id=fields.get("ExternalUserId", ""),
         )
-        if not self._redis_is_suspect() and not self._spool:
-            try:
-                accepted = self._mailbox.accept(inbound)
-            except OutageError as error:
-                _log.warning("accept_failed", reason=str(error), bot_id=bot.id)
-            else:
-                _log.debug(
-                    "accepted",
-                    bot_id=bot.id,
-                    conversation_id=accepted.conversation_id,
-                    message_sid=event.id,
-                    duplicate=accepted.duplicate,
-                )
-                return "duplicate" if accepted.duplicate else "accepted", falcon.HTTP_200
         try:
-            self._spool.put(inbound)
+            return self._keeper.keep(inbound, started), falcon.HTTP_200
         except OutageError as error:
             return _refuse("unavailable", falcon.HTTP_503, reason=str(error), bot_id=bot.id)
-        return "spooled", falcon.HTTP_200
 
 
 def _fault(fields: Mapping[str, str]) -> str | None:

@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlencode, urlsplit
 
@@ -97,8 +98,13 @@ def _connection(
     scheme: str, host: str, port: int | None, timeout_s: float
 ) -> http.client.HTTPConnection:
     if scheme == "https":
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+        return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=_any_peer())
     return http.client.HTTPConnection(host, port, timeout=timeout_s)
+
+
+@lru_cache(maxsize=1)
+def _any_peer() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -38,6 +38,7 @@ MESSAGES_PATH = re.compile(
     r"^/2010-04-01/Accounts/(?P<account>AC\w+)/Messages"
     r"(?:\.json|/(?P<message>\w+)(?:\.json|/Media/(?P<media>\w+)))$"
 )
+ACCOUNT_PATH = re.compile(r"^/2010-04-01/Accounts/(?P<account>AC\w+)\.json$")
 MESSAGE_SID = re.compile(r"^(?:SM|MM)[0-9a-f]{32}$")
 
 
@@ -64,7 +65,7 @@ class TwilioEmulator(Emulator):
         self.accounts = dict(accounts or {ACCOUNT_SID: AUTH_TOKEN})
         self.callbacks = callbacks or CallbackOptions()
         self.redirect_media = redirect_media
-        self.senders = SenderStore()
+        self.senders = SenderStore(next(iter(self.accounts)))
         self.typing: list[str] = []
         self._store = MessageStore()
         self._delivery = Callbacks(
@@ -151,9 +152,13 @@ class TwilioEmulator(Emulator):
             external_user_id=external_user_id,
             extra=extra_fields,
         )
+        self.remember(form)
+        return phone.deliver(webhook_url, form, self.accounts[account], public_url=public_url)
+
+    def remember(self, form: Mapping[str, str]) -> None:
+        """Have a contact's message in the list, once, whether or not it is delivered."""
         if self._store.get(form["MessageSid"]) is None:
             self._store.add(_inbound(form))
-        return phone.deliver(webhook_url, form, self.accounts[account], public_url=public_url)
 
     # The API
 
@@ -164,9 +169,11 @@ class TwilioEmulator(Emulator):
         try:
             account = self._authenticate(request)
             if request.path.startswith(SENDERS_PATH):
-                return self.senders.handle(request, self.url)
+                return self.senders.handle(request, self.url, account)
             if request.path == TYPING_PATH and request.method == "POST":
                 return self._show_typing(request)
+            if ACCOUNT_PATH.match(request.path) and request.method == "GET":
+                return self._account(request, account)
             return self._messages(request, account)
         except ApiError as error:
             return error.to_response()
@@ -176,10 +183,15 @@ class TwilioEmulator(Emulator):
         return ApiError(OVERLOAD.get(status, 20500), status, message).to_response()
 
     def control(self, request: Request) -> Response | None:
-        """The phone side for other processes: `inbound`, `messages`, `accounts`, `callbacks`."""
+        """For other processes: `inbound`, `heard` (its form: listed, not delivered), `messages`,
+        `accounts`, `senders`, `callbacks`, `errors`.
+        """
         match request.method, request.path:
             case "POST", "/_emulator/inbound":
                 return Response(200, self.send(**request.body).to_json())
+            case "POST", "/_emulator/heard":
+                self.remember(request.body)
+                return Response(201)
             case "GET", "/_emulator/messages":
                 query = request.query
                 found = self._store.wait_outbound(
@@ -191,6 +203,8 @@ class TwilioEmulator(Emulator):
             case "POST", "/_emulator/accounts":
                 self.accounts[str(request.body["sid"])] = str(request.body["token"])
                 return Response(201)
+            case "POST", "/_emulator/senders":
+                return Response(201, {"sid": self.senders.add(**request.body)})
             case "POST", "/_emulator/callbacks":
                 for name, value in request.body.items():
                     setattr(self.callbacks, name, value)
@@ -229,6 +243,11 @@ class TwilioEmulator(Emulator):
         if scheme != "Basic" or not password or self.accounts.get(user) != password:
             raise ApiError(20003, 401)
         return user
+
+    def _account(self, request: Request, account: str) -> Response:
+        if not request.path.endswith(f"/{account}.json"):
+            raise ApiError(20404, 404, f"The requested resource {request.path} was not found")
+        return Response(200, {"sid": account, "friendly_name": "Emulator", "status": "active"})
 
     def _show_typing(self, request: Request) -> Response:
         sid = request.field("messageId")
