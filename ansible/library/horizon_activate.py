@@ -27,6 +27,10 @@ options:
     description: Take a release although it was marked bad.
     type: bool
     default: false
+  web:
+    description: Whether this host runs web.
+    type: bool
+    default: true
   workers:
     description: Worker processes.
     type: int
@@ -49,7 +53,7 @@ options:
     type: path
     default: /run/horizonai-bots
   env_file:
-    description: The settings of the service; REDIS_URL is read from it.
+    description: The settings of the service; where Redis is stands there.
     type: path
     default: /etc/horizonai-bots/env
   backup_folder:
@@ -113,6 +117,7 @@ ARGUMENTS: dict[str, Any] = {
     "rollback": {"type": "bool", "default": False},
     "keep_current": {"type": "bool", "default": False},
     "allow_bad": {"type": "bool", "default": False},
+    "web": {"type": "bool", "default": True},
     "workers": {"type": "int", "required": True},
     "workers_in_turn": {"type": "bool", "default": False},
     "config_files": {"type": "list", "elements": "path", "default": []},
@@ -127,9 +132,9 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-def fingerprint(files: list[str], workers: int) -> str:
+def fingerprint(files: list[str], workers: int, *, web: bool) -> str:
     """Of everything but the release that the processes are made of."""
-    digest = hashlib.sha256(str(workers).encode())
+    digest = hashlib.sha256(str(workers).encode() + (b"" if web else b" without web"))
     for name in sorted(files):
         path = Path(name)
         digest.update(name.encode() + b"\0" + (path.read_bytes() if path.exists() else b"") + b"\0")
@@ -226,8 +231,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     )
     wanted = Wanted(
         release=release,
-        config=fingerprint(parameters["config_files"], parameters["workers"]),
+        config=fingerprint(
+            parameters["config_files"], parameters["workers"], web=parameters["web"]
+        ),
         workers=parameters["workers"],
+        web=parameters["web"],
         workers_in_turn=parameters["workers_in_turn"],
         how="rollback" if parameters["rollback"] else "deploy",
     )

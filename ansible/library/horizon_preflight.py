@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils import horizon_foreign, horizon_host, horizon_ports
+from ansible.module_utils import horizon_cloud, horizon_foreign, horizon_host, horizon_ports
 
 DOCUMENTATION = r"""
 module: horizon_preflight
@@ -62,6 +62,29 @@ options:
         description: Sockets on addresses other than loopback do not count.
         type: bool
         default: false
+  vrrp:
+    description: Check whether an address may move to this host from another one.
+    type: bool
+    default: false
+  leaving:
+    description: An older installation that will have made room by then; none when empty.
+    type: dict
+    default: {}
+    suboptions:
+      units:
+        description: Names of its units.
+        type: list
+        elements: str
+        default: []
+      folder:
+        description: Its folder.
+        type: str
+        default: ""
+      sites:
+        description: File names of its nginx sites.
+        type: list
+        elements: str
+        default: []
 author:
   - Horizon
 """
@@ -92,6 +115,11 @@ notes:
 apt_ready:
   description: Whether Ansible's apt module can look (python3-apt and the package lists are there).
   type: bool
+  returned: always
+packages:
+  description: Names of the installed packages. Where all are there, a second of asking apt is saved.
+  type: list
+  elements: str
   returned: always
 memory_mb:
   description: Memory that this host may use, its control groups' limits included, in MB.
@@ -127,8 +155,16 @@ def look(params: dict) -> tuple[list, list]:
     if domain and params["resolve"]:
         own = horizon_host.own_addresses(ROOT) | set(params["addresses"])
         notes += horizon_host.names(domain, horizon_host.resolve(domain), own)
+    if params["vrrp"]:
+        cloud_problems, cloud_notes = horizon_cloud.vrrp(ROOT)
+        problems += cloud_problems
+        notes += cloud_notes
     problems += horizon_ports.busy(ROOT, params["ports"])
-    problems += horizon_foreign.findings(ROOT, domain)
+    old = params["leaving"]
+    leaving = horizon_foreign.leaving_paths(
+        old.get("units") or [], old.get("folder") or "", old.get("sites") or []
+    )
+    problems += horizon_foreign.findings(ROOT, domain, leaving)
     return problems, notes
 
 
@@ -139,6 +175,11 @@ def main() -> None:
         "processes": {"type": "list", "elements": "str", "required": True},
         "loopback": {"type": "bool", "default": False},
     }
+    leaving = {
+        "units": {"type": "list", "elements": "str", "default": []},
+        "folder": {"type": "str", "default": ""},
+        "sites": {"type": "list", "elements": "str", "default": []},
+    }
     module = AnsibleModule(
         argument_spec={
             "controller_time": {"type": "float", "required": True},
@@ -148,6 +189,8 @@ def main() -> None:
             "resolve": {"type": "bool", "default": False},
             "addresses": {"type": "list", "elements": "str", "default": []},
             "ports": {"type": "list", "elements": "dict", "default": [], "options": port},
+            "vrrp": {"type": "bool", "default": False},
+            "leaving": {"type": "dict", "default": {}, "options": leaving},
         },
         supports_check_mode=True,
     )
@@ -158,6 +201,7 @@ def main() -> None:
         problems=[finding._asdict() for finding in problems],
         notes=[finding._asdict() for finding in notes],
         apt_ready=apt_ready(ROOT),
+        packages=horizon_host.packages(ROOT),
         memory_mb=horizon_host.memory_mb(ROOT),
         controller_time=module.params["controller_time"],
         time=clock,

@@ -22,6 +22,8 @@ SITES = (
     "sites-available/horizonai-bots*",
     "conf.d/horizonai-bots*",
 )
+SITE_FOLDERS = ("etc/nginx/sites-enabled", "etc/nginx/sites-available", "etc/nginx/conf.d")
+NOTHING: frozenset[str] = frozenset()
 HOME = "/var/lib/horizonai-bots"
 ENABLED_SITES = ("sites-enabled/*", "conf.d/*.conf")
 _FLASK = re.compile(r"(?m)^\s*(?:from|import) flask\b")
@@ -34,19 +36,35 @@ class Flask(NamedTuple):
     folder: str
 
 
-def findings(root: Path, domain: str) -> list[Finding]:
-    """Everything of another's that the installation would collide with."""
-    old = flask_installations(root)
-    old_units = {unit for installation in old for unit in installation.units}
-    old_folders = {installation.folder for installation in old}
+def findings(root: Path, domain: str, leaving: frozenset[str] = NOTHING) -> list[Finding]:
+    """Everything of another's that the installation would collide with.
+
+    `leaving` are the paths that an older installation is about to clear.
+    """
+    old = [
+        installation
+        for installation in flask_installations(root)
+        if not leaving.issuperset({*installation.units, installation.folder})
+    ]
+    told = {path for installation in old for path in (*installation.units, installation.folder)}
+    told |= leaving
     return [
         *(_old(installation) for installation in old),
-        *(_unit(path) for path in units(root) if path not in old_units),
-        *(_folder(path) for path in folders(root) if path not in old_folders),
+        *(_unit(path) for path in units(root) if path not in told),
+        *(_folder(path) for path in folders(root) if path not in told),
         *(_user(home) for home in users(root)),
-        *(_site(path) for path in sites(root)),
-        *(_claimed(path, domain) for path in claims(root, domain)),
+        *(_site(path) for path in sites(root) if path not in told),
+        *(_claimed(path, domain) for path in claims(root, domain) if path not in told),
     ]
+
+
+def leaving_paths(units: list[str], folder: str, sites: list[str]) -> frozenset[str]:
+    """Where an older installation's units, folder and sites may stand."""
+    return frozenset(
+        [f"/{place}/{name}" for place in UNIT_FOLDERS for name in units]
+        + [f"/{place}/{name}" for place in SITE_FOLDERS for name in sites]
+        + [folder]
+    )
 
 
 def flask_installations(root: Path) -> list[Flask]:

@@ -52,6 +52,22 @@ def system(root: Path) -> tuple[list[Finding], list[Finding]]:
     ], []
 
 
+def packages(root: Path) -> list[str]:
+    """Names of the installed packages, by what dpkg has written down."""
+    try:
+        text = (root / "var/lib/dpkg/status").read_text(errors="replace")
+    except OSError:
+        return []
+    return sorted(
+        {
+            found[1]
+            for record in text.split("\n\n")
+            if (found := re.match(r"Package: (\S+)\n", record))
+            and re.search(r"(?m)^Status: \w+ ok installed$", record)
+        }
+    )
+
+
 def architecture(machine: str) -> list[Finding]:
     """Binary packages (uv, cryptography, psycopg2) exist for 64-bit x86 and ARM."""
     if machine in ARCHITECTURES and struct.calcsize("P") == 8:

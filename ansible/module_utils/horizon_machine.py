@@ -23,6 +23,7 @@ from ansible.module_utils.horizon_releases import (
     UnitState,
     instance_of,
 )
+from ansible.module_utils.horizon_sentinels import url_of_primary
 
 WANTS = Path("/etc/systemd/system/horizonai-bots.service.wants")
 PATTERNS = ("horizonai-bots@*.service", "horizonai-bots-worker@*.service")
@@ -193,8 +194,10 @@ class Machine:
         time.sleep(seconds)
 
     def _redis_url(self) -> str:
-        command = f'. "{self._env_file}" && printf %s "$REDIS_URL"'
-        return subprocess.check_output(["sh", "-c", command], text=True)
+        command = f'set -a; . "{self._env_file}" && env --null'
+        path = {"PATH": os.environ.get("PATH", os.defpath)}
+        lines = subprocess.check_output(["sh", "-c", command], env=path, text=True).split("\0")
+        return url_of_primary(dict(line.split("=", 1) for line in lines if "=" in line))
 
     def _private_socket(self, instance: str) -> Path:
         return self._run_folder / f"web-{instance}.sock"

@@ -1,4 +1,4 @@
-"""As much of Redis's protocol as reading a key takes. Standard library only: this runs on the hosts.
+"""As much of Redis's protocol as looking takes. Standard library only: this runs on the hosts.
 
 Source: https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
@@ -56,11 +56,40 @@ class Redis:
         """The value of a string."""
         return self._send("GET", key)
 
+    def hash(self, key: str) -> dict[str, str]:
+        """The fields of a hash with their values, as text; what is no UTF-8 is replaced in it."""
+        return self.pairs("HGETALL", key)
+
+    def pairs(self, *words: str) -> dict[str, str]:
+        """What a command answers with names and values in turn."""
+        texts = self.texts(*words)
+        return dict(zip(texts[::2], texts[1::2], strict=True))
+
+    def texts(self, *words: str) -> list[str]:
+        """A command's list of texts; empty when it answers that there is none."""
+        self._write(*words)
+        kind, rest = self._line()
+        if kind == b"-":
+            raise RedisError(rest.decode(errors="replace"))
+        if kind != b"*":
+            raise ConnectionError("Redis answers what no Redis answers")
+        return [(self._answer() or b"").decode(errors="replace") for _ in range(int(rest))]
+
+    def text(self, *words: str) -> str:
+        """A command's answer as text."""
+        return (self._send(*words) or b"").decode(errors="replace")
+
     def _send(self, *words: str) -> bytes | None:
+        self._write(*words)
+        return self._answer()
+
+    def _write(self, *words: str) -> None:
         encoded = [word.encode() for word in words]
         parts = [b"*%d\r\n" % len(encoded)]
         parts += [b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded]
         self._socket.sendall(b"".join(parts))
+
+    def _answer(self) -> bytes | None:
         kind, rest = self._line()
         if kind == b"-":
             raise RedisError(rest.decode(errors="replace"))

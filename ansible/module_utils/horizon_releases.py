@@ -188,6 +188,13 @@ class Wanted:
     how: str
     workers_in_turn: bool = False
     """New workers start when the old ones have ended: where memory holds no more. Web still overlaps."""
+    web: bool = True
+    """Whether this host runs web; one that runs none has workers."""
+
+    def units(self, instance: str) -> list[str]:
+        """Of an instance, web first."""
+        web = [web_unit(instance)] if self.web else []
+        return [*web, *worker_units(instance, self.workers)]
 
 
 @dataclass(frozen=True)
@@ -212,7 +219,7 @@ def is_current(journal: Journal, host: Host, wanted: Wanted) -> bool:
         wanted.config,
     ):
         return False
-    expected = _units(current["instance"], wanted.workers)
+    expected = wanted.units(current["instance"])
     return (
         set(host.units()) == set(expected)
         and all(host.state(unit).is_up for unit in expected)
@@ -231,7 +238,7 @@ def activate(journal: Journal, host: Host, wanted: Wanted, limits: Limits) -> Ou
     steps: list[str] = []
     before = journal.running
     try:
-        _clear_strays(journal, host, steps)
+        _clear_strays(journal, host, wanted, steps)
         _migrate(host, wanted.release, steps)
         host.probe(wanted.release)
         steps.append("probed on a private socket")
@@ -243,7 +250,7 @@ def activate(journal: Journal, host: Host, wanted: Wanted, limits: Limits) -> Ou
             journal.condemn(wanted.release, "take-back", str(error))
         journal.write()
         raise ReleaseError(f"{wanted.release} was taken back: {error} Now: {left}.") from error
-    new = _units(instance, wanted.workers)
+    new = wanted.units(instance)
     host.enable(new)
     host.link_current(wanted.release)
     journal.current = {
@@ -258,14 +265,10 @@ def activate(journal: Journal, host: Host, wanted: Wanted, limits: Limits) -> Ou
     return Outcome(True, instance, steps)
 
 
-def _units(instance: str, workers: int) -> list[str]:
-    return [web_unit(instance), *worker_units(instance, workers)]
-
-
-def _clear_strays(journal: Journal, host: Host, steps: list[str]) -> None:
+def _clear_strays(journal: Journal, host: Host, wanted: Wanted, steps: list[str]) -> None:
     """End what an interrupted activation left beside the release that serves."""
     serving = None if journal.current is None else journal.current["instance"]
-    if serving is None or not host.state(web_unit(serving)).is_up:
+    if serving is None or not host.state(wanted.units(serving)[0]).is_up:
         return
     strays = [unit for unit in host.units() if instance_of(unit) != serving]
     if strays:
@@ -290,26 +293,31 @@ def _migrate(host: Host, release: str, steps: list[str]) -> None:
 
 def _start_beside(host: Host, wanted: Wanted, limits: Limits, steps: list[str]) -> str:
     instance = _free_instance(host, wanted.release)
-    web, workers = web_unit(instance), worker_units(instance, wanted.workers)
+    web, workers = (
+        [web_unit(instance)] if wanted.web else [],
+        worker_units(instance, wanted.workers),
+    )
     old_workers = [unit for unit in host.units() if WORKER.match(unit)]
     ended: list[str] = []
     started = host.monotonic()
     try:
-        host.start([web] if wanted.workers_in_turn else [web, *workers])
-        _wait_ready(
-            host, instance, [web] if wanted.workers_in_turn else [web, *workers], limits.ready_s
-        )
-        steps.append(f"web ready after {host.monotonic() - started:.1f} s")
+        first = web if wanted.workers_in_turn else [*web, *workers]
+        if first:
+            host.start(first)
+        if web:
+            _wait_ready(host, instance, first, limits.ready_s)
+            steps.append(f"web ready after {host.monotonic() - started:.1f} s")
         if wanted.workers_in_turn:
             ended = old_workers
             host.stop(ended)
             host.start(workers)
-        _wait_heartbeats(host, wanted.release, [web, *workers], limits.heartbeat_s)
-        steps.append(f"{wanted.workers} workers alive after {host.monotonic() - started:.1f} s")
+        if workers:
+            _wait_heartbeats(host, wanted.release, [*web, *workers], limits.heartbeat_s)
+            steps.append(f"{wanted.workers} workers alive after {host.monotonic() - started:.1f} s")
         host.sleep(limits.settle_s)
-        _check_alive(host, [web, *workers])
+        _check_alive(host, [*web, *workers])
     except BaseException:
-        host.stop([web, *workers])
+        host.stop([*web, *workers])
         if ended:
             host.start(ended)
         raise

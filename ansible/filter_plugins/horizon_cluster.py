@@ -1,0 +1,336 @@
+"""Which parts of the service a host carries, and what follows from that: addresses, rules, sizes.
+
+The parts are groups of the inventory. Without any of these groups each host is a server of its own
+and carries all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+Finding = dict[str, str]
+Groups = Mapping[str, Sequence[str]]
+
+PARTS = ("balancer", "web", "workers", "redis", "database")
+LEAST_SENTINELS = 3
+VRRP = 112
+"""Number of the protocol by which balancers agree who has their address; it knows no ports."""
+SENTINEL_PASSWORD = "vault_redis_sentinel_password"  # noqa: S105 a variable's name
+MIN_PASSWORD_CHARS = 16
+POOL_SIZE = 16
+"""Connections that a process keeps at most: `_POOL_SIZE` in service/store/database.py."""
+OTHER_CONNECTIONS = 24
+"""Commands, probes, migrations, the backup, and PostgreSQL's own superusers."""
+PROCESSES = 2
+"""Of a kind on a host, where the inventory does not say: the role app's default."""
+
+
+def is_cluster(groups: Groups) -> bool:
+    """Whether the inventory spreads the service over several hosts."""
+    return any(part in groups for part in PARTS)
+
+
+def parts(groups: Groups, host: str) -> list[str]:
+    """The parts that a host carries."""
+    if not is_cluster(groups):
+        return list(PARTS)
+    return [part for part in PARTS if host in groups.get(part, ())]
+
+
+def addresses(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[str]:
+    """The private addresses of hosts, each once. Raises AnsibleFilterError."""
+    found = []
+    for host in hosts:
+        address = hostvars[host].get("cluster_address")
+        if not address:
+            raise AnsibleFilterError(
+                f"{host} has no cluster_address: write its private address into the inventory."
+            )
+        if address not in found:
+            found.append(str(address))
+    return found
+
+
+def networks(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[str]:
+    """The same, each as a network of one address."""
+    return [
+        f"{address}/{ip_address(address).max_prefixlen}" for address in addresses(hosts, hostvars)
+    ]
+
+
+def endpoint(address: str, port: int | str) -> str:
+    """Address and port in one text."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def rules(
+    groups: Groups, host: str, hostvars: Mapping[str, Any], ports: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """What the firewall of a host lets in: its own parts' ports, from the hosts that need them.
+
+    `ports` has those of web, redis, sentinel and postgresql. Balancers hear each other without one.
+    """
+    if not is_cluster(groups):
+        return []
+    users = [*groups.get("web", ()), *groups.get("workers", ())]
+    open_to = {
+        "web": [("web", groups.get("balancer", ()))],
+        "redis": [(port, [*users, *groups.get("redis", ())]) for port in ("redis", "sentinel")],
+        "database": [("postgresql", users)],
+    }
+    balancers = groups.get("balancer", ())
+    others = [each for each in balancers if each != host] if host in balancers else []
+    return [{"protocol": VRRP, "source": address} for address in addresses(others, hostvars)] + [
+        {"port": ports[port], "source": address}
+        for part in parts(groups, host)
+        for port, hosts in open_to.get(part, ())
+        for address in addresses([each for each in hosts if each != host], hostvars)
+    ]
+
+
+def primary(
+    looks: Mapping[str, Mapping[str, Any]], nodes: Mapping[str, str], port: int
+) -> dict[str, Any]:
+    """Host and port of the primary, or the `problem` that keeps it from being certain.
+
+    What the Sentinels say counts. Where none knows, it is the only one that has data, else the one
+    that others follow, else the first. `looks` is what each host said, `nodes` its address.
+    """
+    told = [look["told"] for look in looks.values() if look.get("told")]
+    if told:
+        _, host, at = max((int(epoch), str(host), int(at)) for epoch, host, at in told)
+        return _primary(host, at)
+    missing = [host for host in nodes if host not in looks]
+    if missing:
+        return _uncertain(
+            "No Sentinel tells which Redis is the primary, and not all hosts of the group redis were "
+            f"looked at ({', '.join(missing)} was not). Remedy: run this without --limit."
+        )
+    full = [host for host, look in looks.items() if look["role"] == "master" and look["keys"]]
+    if len(full) > 1:
+        return _uncertain(
+            f"{' and '.join(full)} each have a Redis with data, and no Sentinel tells which is the "
+            "primary. Remedy: empty the one that is not needed, on that host: sudo sh -c "
+            "'REDISCLI_AUTH=$(cat /etc/redis/horizonai-bots.admin) redis-cli --user admin FLUSHALL'"
+        )
+    followed = [look["follows"] for look in looks.values() if look["follows"]]
+    ours = {endpoint(address, port): address for address in nodes.values()}
+    found = [nodes[host] for host in full] + [ours[each] for each in followed if each in ours]
+    return _primary((found or [*nodes.values()])[0], port)
+
+
+def _primary(host: str, port: int) -> dict[str, Any]:
+    return {"host": host, "port": port, "address": endpoint(host, port), "problem": ""}
+
+
+def _uncertain(problem: str) -> dict[str, Any]:
+    return {"host": "", "port": 0, "address": "", "problem": problem}
+
+
+def connections(groups: Groups, hostvars: Mapping[str, Any]) -> int:
+    """What the database has to take: every pool full, twice while one release replaces another.
+
+    In hundreds: another number restarts PostgreSQL, and not every host that is added should.
+    """
+    processes = 0
+    for part, variable in (("web", "app_web_workers"), ("workers", "app_workers")):
+        for host in groups.get(part, ()):
+            processes += int(hostvars[host].get(variable) or PROCESSES)
+    return -(-(2 * processes * POOL_SIZE + OTHER_CONNECTIONS) // 100) * 100
+
+
+def problems(
+    groups: Groups, hosts: Sequence[str], hostvars: Mapping[str, Any], values: Mapping[str, Any]
+) -> list[Finding]:
+    """What no cluster can be made of, each with what to change. `values` holds None for undefined."""
+    if not is_cluster(groups):
+        return []
+    return [
+        *_groups(groups, hosts, values),
+        *_addresses(hosts, hostvars),
+        *_redis(groups, values),
+        *_database(groups, values),
+    ]
+
+
+def removal_problems(groups: Groups, hosts: Sequence[str]) -> list[str]:
+    """Why these hosts cannot be taken away; nothing when the one that is named can."""
+    if len(hosts) != 1:
+        return [f"{', '.join(hosts)} would be taken away: name the one that is meant with --limit."]
+    if not is_cluster(groups):
+        return []
+    host = hosts[0]
+    carried = parts(groups, host)
+    found = []
+    if "database" in carried:
+        found.append(
+            f"{host} has the database. Move it first: docs/cluster.md says how the data are copied."
+        )
+    for part in ("balancer", "web", "workers"):
+        if list(groups.get(part, ())) == [host]:
+            found.append(f"{host} is the only host of {part}: add another one first.")
+    if "redis" in carried and len(groups["redis"]) <= LEAST_SENTINELS:
+        found.append(
+            f"Without {host} the group redis has fewer than {LEAST_SENTINELS} hosts: add another one first."
+        )
+    return found
+
+
+def _groups(groups: Groups, hosts: Sequence[str], values: Mapping[str, Any]) -> list[Finding]:
+    found = []
+    needed = ["balancer", "web", "workers"]
+    if _on(values, "redis_enabled", default=True):
+        needed.append("redis")
+    for part in needed:
+        if not groups.get(part):
+            found.append(
+                _finding(
+                    f"The group {part} has no host.",
+                    f"name at least one host below {part}; any host may be in several groups.",
+                )
+            )
+    idle = [host for host in hosts if not parts(groups, host)]
+    if idle:
+        found.append(
+            _finding(
+                f"{', '.join(idle)} is in the group horizon and carries no part.",
+                f"name it in one of {', '.join(PARTS)}, or take it out of horizon.",
+            )
+        )
+    outside = sorted({each for part in PARTS for each in groups.get(part, ())} - set(hosts))
+    if outside:
+        found.append(
+            _finding(
+                f"{', '.join(outside)} is not in the group horizon.",
+                "write balancer, web, workers, redis and database as children of horizon.",
+            )
+        )
+    return found
+
+
+def _addresses(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[Finding]:
+    found: list[Finding] = []
+    owner: dict[str, str] = {}
+    for host in hosts:
+        address = str(hostvars[host].get("cluster_address") or "")
+        if not address:
+            wrong = "has no cluster_address"
+        elif not _is_usable(address):
+            wrong = f"has the cluster_address {address}, which other hosts cannot reach"
+        elif address in owner:
+            wrong = f"has the cluster_address {address} of {owner[address]}"
+        else:
+            owner[address] = host
+            continue
+        found.append(
+            _finding(
+                f"{host} {wrong}.",
+                f"write its private address below {host} in the inventory: cluster_address: 10.0.0.1",
+            )
+        )
+    return found
+
+
+def _redis(groups: Groups, values: Mapping[str, Any]) -> list[Finding]:
+    if not _on(values, "redis_enabled", default=True):
+        return []
+    found = []
+    count = len(groups.get("redis", ()))
+    if 0 < count < LEAST_SENTINELS:
+        found.append(
+            _finding(
+                f"The group redis has {count} {'host' if count == 1 else 'hosts'}, each with a Sentinel: "
+                "a fail-over takes the votes of most of three.",
+                "name three hosts below redis; hosts of web and workers may be among them.",
+            )
+        )
+    if count < 2 and _on(values, "redis_acknowledge_on_replica", default=False):
+        found.append(
+            _finding(
+                "redis_acknowledge_on_replica is true, and there is no replica.",
+                "name three hosts below redis, or write: redis_acknowledge_on_replica: false",
+            )
+        )
+    password = str(values.get(SENTINEL_PASSWORD) or "")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{16,}", password) or "CHANGE" in password.upper():
+        found.append(
+            _finding(
+                f"{SENTINEL_PASSWORD} is missing, or is no password of at least {MIN_PASSWORD_CHARS} "
+                "letters, digits, _ and -.",
+                f'write into the vault: {SENTINEL_PASSWORD}: "<what `openssl rand -hex 24` prints>"',
+            )
+        )
+    return found
+
+
+def _database(groups: Groups, values: Mapping[str, Any]) -> list[Finding]:
+    hosts = groups.get("database", ())
+    external = _external_database(values)
+    if not hosts and not external:
+        return [
+            _finding(
+                "The group database has no host, and several hosts cannot share an SQLite file.",
+                "name one host below database, or write: app_database_url: postgresql://…",
+            )
+        ]
+    if hosts and external:
+        return [
+            _finding(
+                "There are two databases: the group database, and app_database_url.",
+                "empty the group, or take the variable out.",
+            )
+        ]
+    if len(hosts) > 1:
+        return [
+            _finding(
+                f"The group database has {len(hosts)} hosts ({', '.join(hosts)}), and there is one "
+                "database.",
+                "leave one there, or take an external PostgreSQL: app_database_url.",
+            )
+        ]
+    return []
+
+
+def _external_database(values: Mapping[str, Any]) -> bool:
+    return str(values.get("app_database_url") or "").startswith("postgres")
+
+
+def _is_usable(address: str) -> bool:
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    return not (found.is_loopback or found.is_unspecified or found.is_multicast)
+
+
+def _on(values: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = values.get(name)
+    return default if value is None else str(value).lower() in ("true", "yes", "on", "1")
+
+
+def _finding(problem: str, remedy: str) -> Finding:
+    return {"problem": problem, "remedy": remedy}
+
+
+class FilterModule:
+    """Ansible's entry."""
+
+    def filters(self) -> dict[str, Any]:
+        """Names of the filters in templates."""
+        return {
+            "horizon_is_cluster": is_cluster,
+            "horizon_parts": parts,
+            "horizon_addresses": addresses,
+            "horizon_networks": networks,
+            "horizon_endpoint": endpoint,
+            "horizon_rules": rules,
+            "horizon_connections": connections,
+            "horizon_primary": primary,
+            "horizon_cluster_problems": problems,
+            "horizon_removal_problems": removal_problems,
+        }

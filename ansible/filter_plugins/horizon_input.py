@@ -1,0 +1,210 @@
+"""Filters: what an operator says with -e, whether a playbook knows it and can use it.
+
+The shell takes the quotes of `-e nombre="La Cocina"`: Ansible reads the first word for nombre and leaves
+the others over. Here they are put together again, or told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.splitter import parse_kv
+from ansible.utils.vars import load_extra_vars
+
+from ansible import context
+
+ROLES = Path(__file__).parents[2] / "roles"
+LEFT_OVER = "_raw_params"
+# Of Ansible, the operator, the vault, the playbooks' vars and the inventory of this machine.
+OTHERS = re.compile(r"(ansible|own|vault|client|monitor|input|local)_\w+")
+# In a role's defaults: a variable that it takes by a name without the role's.
+TAKEN = re.compile(r"\b([a-z]\w+) *\| *default\(")
+
+
+_TAGS = re.compile(r"\btags: \[([^]]*)\]")
+
+
+def _is_whole(value: Any) -> bool:
+    return not isinstance(value, bool) and re.fullmatch(r"-?[0-9]{1,9}", str(value)) is not None
+
+
+def _is_true_or_false(value: Any) -> bool:
+    try:
+        boolean(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_word(value: Any) -> bool:
+    return re.fullmatch(r"\S+", str(value)) is not None
+
+
+KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "word": (_is_word, "one word is needed"),
+    "bool": (_is_true_or_false, "true or false is needed"),
+    "int": (_is_whole, "a whole number is needed"),
+    "state": (lambda value: value in ("present", "absent"), "present or absent is needed"),
+    "days": (
+        lambda value: _is_whole(value) and 1 <= int(value) <= 366,
+        "a whole number from 1 to 366 is needed",
+    ),
+}
+"""Kinds that are checked; values of any other are whatever the playbook makes of them."""
+
+
+def input_problems(
+    names: Mapping[str, str],
+    wanted: Sequence[str],
+    hosts: Sequence[str],
+    servidor: str = "",
+    tags: Sequence[str] = (),
+) -> list[str]:
+    """Sentences about what was said with -e, --limit and --tags; none when the playbook can go on.
+
+    `names` are the playbook's own variables with their kinds, `wanted` the hosts that it is for,
+    `hosts` those that --limit leaves.
+    """
+    problems = _host_problems(wanted, hosts, servidor) + _tag_problems(tags)
+    for option in _options():
+        if not _is_understood(option, names):
+            # Without the value, which may be a secret.
+            name = re.split(r"[=\s]", option)[0]
+            problems.append(
+                f"Not all of -e {name}… belongs to a variable: write name=value, and a value with "
+                "spaces in two kinds of quotes, like -e 'name=\"two words\"'."
+            )
+    given = load_extra_vars(DataLoader())
+    for name, value in given.items():
+        if name != LEFT_OVER:
+            problems += _variable_problems(name, value, names)
+    return problems
+
+
+def whole_texts(names: Iterable[str]) -> dict[str, str]:
+    """Values of more than one word that Ansible has read the first word of, by their names."""
+    known = list(names)
+    found: dict[str, str] = {}
+    for option in _options():
+        plain = parse_kv(option)
+        for name in plain:
+            found.pop(name, None)
+        if LEFT_OVER in plain:
+            found.update(_split(option, known) or {})
+    return found
+
+
+def _options() -> list[str]:
+    """What stands after each -e, besides files and JSON."""
+    given = [str(option) for option in context.CLIARGS.get("extra_vars") or ()]
+    return [option for option in given if option and option[0] not in "@[{"]
+
+
+def _is_understood(option: str, names: Mapping[str, str]) -> bool:
+    if LEFT_OVER not in parse_kv(option):
+        return True
+    return _split(option, [name for name, kind in names.items() if kind == "text"]) is not None
+
+
+def _split(option: str, names: Sequence[str]) -> dict[str, str] | None:
+    """Name and value of each; None when there is something else in it."""
+    if not names:
+        return None
+    first, *rest = re.split(rf"(?:^|(?<=\s))({'|'.join(names)})=", option.strip())
+    if first or not rest:
+        return None
+    found = {name: value.strip() for name, value in zip(rest[::2], rest[1::2], strict=True)}
+    # Another assignment would vanish in a text.
+    return None if any(re.search(r"\s[a-z]\w*=", value) for value in found.values()) else found
+
+
+def _host_problems(wanted: Sequence[str], hosts: Sequence[str], servidor: str) -> list[str]:
+    if set(wanted) & set(hosts):
+        return []
+    if servidor and not wanted:
+        return [
+            f"The inventory has no host {servidor}: name one that it has with -e servidor=…, or another "
+            "inventory with -i inventories/mine."
+        ]
+    if wanted:
+        return [f"--limit leaves none of the hosts {', '.join(wanted)}."]
+    return [
+        "The inventory has no host in the group horizon: name yours, like -i inventories/mine, and put "
+        "the server into it (inventories/example shows how)."
+    ]
+
+
+def _tag_problems(tags: Sequence[str]) -> list[str]:
+    """A role's tags are its name, and parts of it that its tasks name."""
+    roles = {path.name for path in ROLES.iterdir()}
+    known = roles | _tags_of_tasks() | {"all", "always", "never", "tagged", "untagged"}
+    return [
+        f"There is no tag {tag}. The tags are {', '.join(sorted(roles))}."
+        for tag in tags
+        if tag not in known
+    ]
+
+
+@cache
+def _tags_of_tasks() -> set[str]:
+    files = (*ROLES.glob("*/tasks/*.yml"), *Path(__file__).parents[1].glob("*.yml"))
+    lists = (found for file in files for found in _TAGS.findall(file.read_text("utf-8")))
+    return {tag.strip() for found in lists for tag in found.split(",")}
+
+
+def _variable_problems(name: str, value: Any, names: Mapping[str, str]) -> list[str]:
+    if name in names:
+        kind = names[name]
+    elif OTHERS.fullmatch(name):
+        return []
+    else:
+        options = _role_options()
+        if name not in options:
+            close = get_close_matches(name, [*names, *options], 1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            own = f" This playbook's own: {', '.join(sorted(names))}." if names else ""
+            return [f"There is no variable {name}.{hint}{own}"]
+        kind = options[name]
+    # A template is known only later.
+    if kind not in KINDS or "{{" in str(value) or KINDS[kind][0](value):
+        return []
+    return [f"{name} is {value!r}, and {KINDS[kind][1]}: say -e {name}={_EXAMPLES[kind]}."]
+
+
+_EXAMPLES = {"word": "…", "state": "absent", "bool": "true", "int": "7", "days": "7"}
+
+
+@cache
+def _role_options() -> dict[str, str]:
+    """Every variable of every role, with its type where one is declared."""
+    found: dict[str, str] = {}
+    for folder in ROLES.iterdir():
+        for part in ("defaults", "vars"):
+            file = folder / part / "main.yml"
+            found |= dict.fromkeys(_read(file), "any")
+            if file.exists():
+                found |= dict.fromkeys(TAKEN.findall(file.read_text(encoding="utf-8")), "any")
+        specs = _read(folder / "meta" / "argument_specs.yml").get("argument_specs", {})
+        for entry in specs.values():
+            for name, option in (entry.get("options") or {}).items():
+                found[name] = option.get("type", "any")
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+
+
+class FilterModule:
+    """What playbooks use."""
+
+    def filters(self) -> dict[str, Any]:
+        return {"horizon_input_problems": input_problems, "horizon_whole_texts": whole_texts}
