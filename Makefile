@@ -7,6 +7,7 @@ CASES = 24000
 ONCE =
 PORT =
 SCENARIO =
+WORKERS = 2
 DURATION_S = 120
 RATE = 50
 SEED =
@@ -15,6 +16,9 @@ CANDIDATES := .venv/bin/python python3 python3.13 python3.12 python3.11 python
 COMPILE := .venv/bin/python service/bootstrap.py uv pip compile --quiet --universal \
 	--generate-hashes --python-version 3.11 --custom-compile-command "make lock"
 PINNED := ^(\#.*|-r .*|[A-Za-z0-9._-]+(\[[A-Za-z0-9,._-]+\])?==[0-9][^ ;*]*( ; .+)?)?$$
+
+# Tests and the demo start hundreds of processes: without compiled modules each compiles them anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test chaos fuzz audit molecule lint bench lock check-lock
@@ -43,8 +47,10 @@ demo: setup ## Try the whole service on this machine, without accounts (ONCE=1: 
 	@.venv/bin/python -m service demo $(if $(filter-out 0,$(ONCE)),--once) \
 		$(if $(PORT),--port $(PORT))
 
-test: setup ## Run the tests with a real Redis and PostgreSQL (ARGS= goes to pytest)
-	@HORIZON_REQUIRE_SERVERS=1 .venv/bin/python -m pytest $(ARGS)
+# Slow tests come first by their folders, quick ones last: all workers end at about the same time.
+test: setup ## Run the tests with a real Redis and PostgreSQL (ARGS= goes to pytest, WORKERS=0: one process)
+	@HORIZON_REQUIRE_SERVERS=1 .venv/bin/python -m pytest \
+		-n $(WORKERS) --no-loadscope-reorder $(ARGS)
 
 chaos: setup ## Break the service under load and check what it promised (DURATION_S=600 RATE=50 SEED="1 2 3")
 	@.venv/bin/python -m tests.chaos --duration $(DURATION_S) --rate $(RATE) \
@@ -61,7 +67,7 @@ molecule: setup ## Install, deploy and break real systemd machines in Docker (SC
 	@molecule/run $(SCENARIO)
 
 bench: setup ## Print the figures that the README quotes (half an hour on a quiet machine; needs wrk)
-	@for name in acknowledge answers turns in_flight bots history backlog fairness stores; do \
+	@for name in acknowledge answers turns in_flight bots history backlog fairness stores figures; do \
 		.venv/bin/python -m benchmarks.$$name || exit 1; \
 	done
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -36,21 +39,19 @@ class Run:
         )
 
 
-def playbook(name: str, *arguments: str, **extra: object) -> Run:
-    """`ansible-playbook NAME` from the project's folder, with the scenario's inventory."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")
-    } | {"ANSIBLE_NOCOLOR": "1"}
-    command = [
-        *("ansible-playbook", name, "-i", str(SCENARIO / "inventory/hosts.yml")),
-        *(("-e", json.dumps(extra)) if extra else ()),
-        *arguments,
-    ]
+def playbook(
+    name: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    inventory: str = "hosts.yml",
+    **extra: object,
+) -> Run:
+    """`ansible-playbook NAME` from the project's folder, with an inventory of the scenario's."""
     started = time.monotonic()
     result = subprocess.run(
-        command,
+        _command(name, *arguments, inventory=inventory, **extra),
         cwd=ROOT,
-        env=environment,
+        env=_environment() | dict(environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
@@ -59,6 +60,75 @@ def playbook(name: str, *arguments: str, **extra: object) -> Run:
         check=False,
     )
     return Run(result.returncode, result.stdout, time.monotonic() - started)
+
+
+class Begun:
+    """A playbook that runs, until it is killed with what it does on the machine."""
+
+    def __init__(self, name: str, *arguments: str, **extra: object) -> None:
+        self._log = EPHEMERAL / "interrupted.log"
+        with open(self._log, "w", encoding="utf-8") as log:
+            self._process = subprocess.Popen(
+                _command(name, *arguments, **extra),
+                cwd=ROOT,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self, machine: str, pattern: str, *options: str) -> str:
+        """Kill controller and machine's part in the moment that `stopper.py` waits for; what was killed.
+
+        It fails when the moment does not come, or when one of both had come to its end before.
+        """
+        words = shlex.join(["python3", "-", pattern, *options])
+        stopper = (ROOT / "molecule/shared/stopper.py").read_text(encoding="utf-8")
+        try:
+            stopped = json.loads(on(machine, words, stdin=stopper))
+        finally:
+            ran = self.kill_here()
+        on(machine, f"kill -KILL {' '.join(map(str, stopped['pids']))}")
+        assert ran, self.output
+        return "\n".join(stopped["words"])
+
+    def kill_here(self) -> bool:
+        """The controller alone goes away: what runs on the machine goes on. Whether it ran."""
+        ran = self._process.poll() is None
+        for pid in _family(self._process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        return ran
+
+    @property
+    def output(self) -> str:
+        """What it has printed."""
+        return self._log.read_text(encoding="utf-8")
+
+
+def _command(
+    name: str, *arguments: str, inventory: str = "hosts.yml", **extra: object
+) -> list[str]:
+    return [
+        *("ansible-playbook", name, "-i", str(SCENARIO / "inventory" / inventory)),
+        *(("-e", json.dumps(extra)) if extra else ()),
+        *arguments,
+    ]
+
+
+def _environment() -> dict[str, str]:
+    known = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    return known | {"ANSIBLE_NOCOLOR": "1"}
+
+
+def _family(pid: int) -> list[int]:
+    """The process and all below it: a worker of Ansible's has a session of its own."""
+    found = [pid]
+    for each in found:
+        with contextlib.suppress(OSError):
+            found += map(int, Path(f"/proc/{each}/task/{each}/children").read_text().split())
+    return found
 
 
 def on(machine: str, command: str, *, stdin: str = "") -> str:

@@ -9,7 +9,7 @@ import ssl
 import sys
 import urllib.request
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import urllib3
 
@@ -25,8 +25,14 @@ def send(
 ) -> tuple[int, str]:
     """The status of the acknowledgement, and the contact's number. `ca`: a PEM text; None trusts anything."""
     contact = f"+569{secrets.randbelow(10**8):08}"
+    form = message(number, contact, text, account)
+    return deliver(domain, address, form, token, ca), contact
+
+
+def message(number: str, contact: str, text: str, account: str) -> dict[str, str]:
+    """The form of a contact's message to a bot's number."""
     sid = "SM" + secrets.token_hex(16)
-    form = {
+    return {
         "MessageSid": sid,
         "SmsMessageSid": sid,
         "AccountSid": account,
@@ -37,6 +43,10 @@ def send(
         "WaId": contact[1:],
         "ApiVersion": "2010-04-01",
     }
+
+
+def deliver(domain: str, address: str, form: dict[str, str], token: str, ca: str | None) -> int:
+    """The status of the acknowledgement."""
     with urllib3.HTTPSConnectionPool(
         address,
         443,
@@ -57,18 +67,36 @@ def send(
                 "X-Twilio-Signature": signature(f"https://{domain}{PATH}", form, token).decode(),
             },
         )
-    return answer.status, contact
+    return answer.status
 
 
 def wait_for_reply(twilio: str, contact: str, within_s: float = 30) -> str:
     """What the emulated Twilio was asked to send to the contact first."""
-    query = urlencode({"to": contact, "count": 1, "timeout": within_s})
+    messages = replies(twilio, contact, 1, within_s)
+    assert messages, f"no reply to {contact} within {within_s} s"
+    return messages[0]
+
+
+def replies(twilio: str, contact: str, count: int = 0, within_s: float = 0) -> list[str]:
+    """Everything that the emulated Twilio was asked to send to the contact, once it is `count`."""
+    query = urlencode({"to": contact, "count": count, "timeout": within_s})
     with urllib.request.urlopen(
         f"{twilio}/_emulator/messages?{query}", timeout=within_s + 10
     ) as answer:
-        messages = json.load(answer)
-    assert messages, f"no reply to {contact} within {within_s} s"
-    return str(messages[0]["body"])
+        return [str(message["body"]) for message in json.load(answer)]
+
+
+def tell_vendor(url: str, what: str, fields: object, method: str = "POST") -> None:
+    """One order to an emulated vendor: `heard`, `senders`, `faults`, …"""
+    root = urlsplit(url)
+    request = urllib.request.Request(
+        f"{root.scheme}://{root.netloc}/_emulator/{what}",
+        data=json.dumps(fields).encode(),
+        headers={"Content-Type": "application/json"},
+        method=method,
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status < 300, answer.read()
 
 
 def served_certificate(domain: str, address: str) -> str:

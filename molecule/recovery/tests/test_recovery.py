@@ -169,6 +169,8 @@ def test_removal_leaves_data_and_nothing_that_runs() -> None:
     assert code_on(MACHINE, "systemctl list-units --plain --no-legend 'horizonai*' | grep .") != 0
     assert code_on(MACHINE, "nft list table inet horizonai_bots") != 0
     assert code_on(MACHINE, "test -e /opt/horizonai-bots") != 0
+    timers = "/etc/systemd/system/horizonai-bots-*.timer"
+    assert code_on(MACHINE, f"ls {timers} /usr/local/sbin/horizonai-backup | grep .") != 0
     again = playbook("molecule/recovery/remove.yml")
     assert again.code == 0, again.output
 
