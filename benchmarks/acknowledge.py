@@ -11,6 +11,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -20,6 +23,7 @@ from service.demo.emulators.phone import inbound_form
 from service.web.twilio_request import signature
 
 PATH = "/webhook/whatsapp"
+WEBHOOK = "service.wsgi:app"
 MOST_CPU = 2.5
 MOST_P99_MS = 25
 _SCRIPT = """
@@ -99,26 +103,43 @@ def run(port: int, pid: int, script: Path, connections: int, seconds: int) -> di
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured: an application of a lab, and what wrk is told."""
+
+    bench: Lab
+    module: str
+    script: Path
+    connections: int
+    is_synchronous: bool = False
+
+
 def measure(
-    bench: Lab,
-    module: str,
-    script: Path,
-    connections: int,
-    seconds: int,
-    runs: int,
-    warm_up_s: int = 2,
-) -> dict[str, float]:
-    """Medians of several runs; the first, which warms up, is not counted."""
-    with bench.web(module) as (pid, port):
-        run(port, pid, script, connections, warm_up_s)
-        results = []
-        for _ in range(runs):
-            # The same messages again: Redis must have forgotten them.
-            with bench.redis.client() as client:
-                for key in client.scan_iter("hb:seen:*", count=5_000):
-                    client.unlink(key)
-            results.append(run(port, pid, script, connections, seconds))
-    return {name: median([result[name] for result in results]) for name in results[0]}
+    subjects: Mapping[str, Subject], seconds: int, runs: int, warm_up_s: int = 2
+) -> dict[str, dict[str, float]]:
+    """Medians of several runs of each, taken in turn: the machine's own speed varies by the minute.
+
+    The first run of each warms up and is not counted.
+    """
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in subjects}
+    with ExitStack() as started:
+        running = {}
+        for name, subject in subjects.items():
+            web = subject.bench.synchronous_web if subject.is_synchronous else subject.bench.web
+            running[name] = started.enter_context(web(subject.module))
+        for turn in range(runs + 1):
+            for name, subject in subjects.items():
+                pid, port = running[name]
+                subject.bench.forget_messages()
+                found = run(
+                    port, pid, subject.script, subject.connections, seconds if turn else warm_up_s
+                )
+                if turn:
+                    results[name].append(found)
+    return {
+        name: {figure: median([found[figure] for found in kept]) for figure in kept[0]}
+        for name, kept in results.items()
+    }
 
 
 def main() -> None:
@@ -147,35 +168,43 @@ class Acknowledgement:
 
     def stages(self) -> None:
         """CPU of each stage at the connections' third figure, and the whole at half load."""
-        many = self._options.connections[-2:][0]
-        hello = self._figures("benchmarks.hello:app", many)
-        rows = [_row("hello Falcon application", hello, hello)]
-        before = hello
-        for name, module in (
-            ("+ form", "benchmarks.stages:form()"),
-            ("+ signature", "benchmarks.stages:signed()"),
-            ("+ Redis, appendfsync always", "benchmarks.stages:stored()"),
-            ("webhook, appendfsync always", "service.wsgi:app"),
-        ):
-            found = self._figures(module, many)
-            rows.append(_row(name, found, hello, before))
-            before = found
-        whole = before
-        rows.append(
-            _row(
-                "webhook, appendfsync everysec",
-                self._figures("service.wsgi:app", many, fsync="everysec"),
-                hello,
-            )
-        )
-        # So long between two requests of a connection that half of what it can comes in, or little less.
-        pause_ms = round(1000 * many / (whole["rate"] / 2))
-        half = self._figures("service.wsgi:app", many, pause_ms=pause_ms)
+        options = self._options
+        many = options.connections[-2:][0]
+        stages = {
+            "hello Falcon application": "benchmarks.hello:app",
+            "+ form": "benchmarks.stages:form()",
+            "+ signature": "benchmarks.stages:signed()",
+            "+ Redis, appendfsync always": "benchmarks.stages:stored()",
+            "webhook, appendfsync always": WEBHOOK,
+        }
+        everysec = "webhook, appendfsync everysec"
+        with ExitStack() as labs:
+            subjects = {
+                name: Subject(self._lab(labs), module, self._script(), many)
+                for name, module in stages.items()
+            }
+            subjects[everysec] = Subject(self._lab(labs, "everysec"), WEBHOOK, self._script(), many)
+            found = measure(subjects, options.seconds, options.runs)
+            whole = found["webhook, appendfsync always"]
+            # So long between two requests of a connection that half of what it can comes in.
+            pause_ms = round(1000 * many / (whole["rate"] / 2))
+            half = measure(
+                {"half": Subject(self._lab(labs), WEBHOOK, self._script(pause_ms), many)},
+                options.seconds,
+                options.runs,
+            )["half"]
+        hello = found["hello Falcon application"]
+        rows = []
+        before = None
+        for name in stages:
+            rows.append(_row(name, found[name], hello, before))
+            before = found[name]
+        rows.append(_row(everysec, found[everysec], hello))
         rows.append(_row("webhook at half load", half, hello))
         target = whole["cpu_us"] / hello["cpu_us"]
         show(
-            f"Acknowledgement at {many} connections (medians of {self._options.runs} runs of "
-            f"{self._options.seconds} s). Targets: CPU ≤ {MOST_CPU} × hello: "
+            f"Acknowledgement at {many} connections (medians of {options.runs} runs of "
+            f"{options.seconds} s). Targets: CPU ≤ {MOST_CPU} × hello: "
             f"{_word(target <= MOST_CPU)}; p99 at half load ≤ {MOST_P99_MS} ms: "
             f"{_word(half['p99_ms'] <= MOST_P99_MS)}",
             ["", "CPU ÷ hello", "CPU µs each", "of this stage", "per second", "p50 ms", "p99 ms"],
@@ -184,27 +213,25 @@ class Acknowledgement:
 
     def connections(self) -> None:
         """From one connection to many, beside the synchronous design with a model that needs no time."""
+        options = self._options
         rows = []
-        for many in self._options.connections:
-            ours = self._figures("service.wsgi:app", many)
-            hello = self._figures("benchmarks.hello:app", many)
-            with lab() as bench, bench.emulators():
-                bench.variables |= {"TWILIO_AUTH_TOKEN": AUTH_TOKEN}
-                with bench.synchronous_web("benchmarks.synchronous:app") as (pid, port):
-                    classic = run(port, pid, self._script(), many, self._options.seconds)
-            rows.append(
-                [
-                    str(many),
-                    f"{ours['cpu_us'] / hello['cpu_us']:.2f}",
-                    f"{ours['rate'] / hello['rate']:.2f}",
-                    f"{ours['rate'] / classic['rate']:.1f}",
-                    f"{ours['rate']:.0f}",
-                    f"{ours['p99_ms']:.1f}",
-                    f"{hello['rate']:.0f}",
-                    f"{classic['rate']:.0f}",
-                    f"{classic['p99_ms']:.1f}",
-                ]
-            )
+        with ExitStack() as labs:
+            ours_lab, hello_lab, classic_lab = (self._lab(labs) for _ in range(3))
+            labs.enter_context(classic_lab.emulators())
+            for many in options.connections:
+                script = self._script()
+                found = measure(
+                    {
+                        "ours": Subject(ours_lab, WEBHOOK, script, many),
+                        "hello": Subject(hello_lab, "benchmarks.hello:app", script, many),
+                        "classic": Subject(
+                            classic_lab, "benchmarks.synchronous:app", script, many, True
+                        ),
+                    },
+                    options.seconds,
+                    options.runs,
+                )
+                rows.append(_connections_row(many, **found))
         show(
             "Acknowledgement by connections; the synchronous design waits for a model that answers at "
             "once",
@@ -222,19 +249,31 @@ class Acknowledgement:
             rows,
         )
 
-    def _figures(
-        self, module: str, connections: int, *, fsync: str = "always", pause_ms: int = 0
-    ) -> dict[str, float]:
-        options = self._options
-        with lab(fsync, TWILIO_AUTH_TOKEN=AUTH_TOKEN) as bench:
-            bench.add_bots(options.bots)
-            script = self._script(pause_ms)
-            return measure(bench, module, script, connections, options.seconds, options.runs)
+    def _lab(self, labs: ExitStack, fsync: str = "always") -> Lab:
+        bench = labs.enter_context(lab(fsync, TWILIO_AUTH_TOKEN=AUTH_TOKEN))
+        bench.add_bots(self._options.bots)
+        return bench
 
     def _script(self, pause_ms: int = 0) -> Path:
-        script = self._folder / "wrk.lua"
+        script = self._folder / f"wrk-{pause_ms}.lua"
         script.write_text(wrk_script(self._requests, 12_000, pause_ms))
         return script
+
+
+def _connections_row(
+    many: int, ours: dict[str, float], hello: dict[str, float], classic: dict[str, float]
+) -> list[str]:
+    return [
+        str(many),
+        f"{ours['cpu_us'] / hello['cpu_us']:.2f}",
+        f"{ours['rate'] / hello['rate']:.2f}",
+        f"{ours['rate'] / classic['rate']:.1f}",
+        f"{ours['rate']:.0f}",
+        f"{ours['p99_ms']:.1f}",
+        f"{hello['rate']:.0f}",
+        f"{classic['rate']:.0f}",
+        f"{classic['p99_ms']:.1f}",
+    ]
 
 
 def _row(

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 from benchmarks.lab import cpu_s, quantile, show, wait_until
 from benchmarks.service_lab import Lab, lab
-from benchmarks.turns import inbound, wait_idle
+from benchmarks.turns import inbound
 from service.container import Container
 from service.conversation.mailbox import Inbound
 
@@ -39,7 +39,7 @@ def scale(workers: int, turns: int) -> tuple[float, float]:
             began = time.monotonic()
             for n in range(turns):
                 container.mailbox.accept(inbound(n, BOTS))
-            wait_idle(bench)
+            bench.wait_idle()
             taken_s = time.monotonic() - began
             used_s = sum(map(cpu_s, pids)) - before
         container.close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.acknowledge import PATH, measure, write_requests, wrk_script
+from benchmarks.acknowledge import PATH, WEBHOOK, Subject, measure, write_requests, wrk_script
 from benchmarks.lab import median, show
 from benchmarks.service_lab import lab
-from benchmarks.turns import measure as measure_turns
+from benchmarks.turns import measure_in
 
 ACTIVE = 10
 """Bots whose contacts write in the first turn figure; in the second, every turn is another bot's."""
@@ -22,29 +23,41 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5)
     options = parser.parse_args()
-    rows = []
-    first: dict[str, float] = {}
-    for bots in options.bots:
-        with tempfile.TemporaryDirectory() as folder, lab() as bench:
-            requests, script = Path(folder, "requests"), Path(folder, "wrk.lua")
+    with ExitStack() as started:
+        folder = Path(started.enter_context(tempfile.TemporaryDirectory()))
+        labs = {bots: started.enter_context(lab()) for bots in options.bots}
+        urls = {bots: started.enter_context(bench.emulators()) for bots, bench in labs.items()}
+        subjects = {}
+        for bots, bench in labs.items():
+            requests, script = folder / f"requests-{bots}", folder / f"{bots}.lua"
             write_requests(requests, 24_000, bots)
             script.write_text(wrk_script(requests, 12_000))
             bench.add_bots(bots)
-            # Long enough for both processes to have met every bot.
-            warm_up_s = 2 + bots // 500
-            web = measure(
-                bench, "service.wsgi:app", script, 32, options.seconds, options.runs, warm_up_s
-            )
-        steady = [
-            measure_turns(20, options.seconds * 2, bots, active=ACTIVE)["p50"]
-            for _ in range(TURN_RUNS)
-        ]
-        each = [measure_turns(20, options.seconds * 2, bots)["p50"] for _ in range(TURN_RUNS)]
+            subjects[str(bots)] = Subject(bench, WEBHOOK, script, 32)
+        # Long enough for both processes to have met every bot.
+        warm_up_s = 2 + max(options.bots) // 500
+        acknowledged = measure(subjects, options.seconds, options.runs, warm_up_s)
+        for bench in labs.values():
+            bench.empty_redis()
+        steady: dict[int, list[float]] = {bots: [] for bots in labs}
+        each: dict[int, list[float]] = {bots: [] for bots in labs}
+        for run in range(TURN_RUNS):
+            for bots, bench in labs.items():
+                for number, found, active in (
+                    (2 * run, steady[bots], min(ACTIVE, bots)),
+                    (2 * run + 1, each[bots], bots),
+                ):
+                    turn = measure_in(bench, urls[bots], 20, options.seconds * 2, active, number)
+                    found.append(turn["p50"])
+    rows = []
+    first: dict[str, float] = {}
+    for bots in labs:
+        web = acknowledged[str(bots)]
         figures = {
             "cpu_us": web["cpu_us"],
             "rate": web["rate"],
-            "p50": median(steady),
-            "each_p50": median(each),
+            "p50": median(steady[bots]),
+            "each_p50": median(each[bots]),
         }
         first = first or figures
         rows.append(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Table, insert
 
+from benchmarks.acknowledge import WEBHOOK, Subject, write_requests, wrk_script
 from benchmarks.acknowledge import measure as measure_acknowledgement
-from benchmarks.acknowledge import write_requests, wrk_script
-from benchmarks.lab import median, show
+from benchmarks.lab import show
 from benchmarks.service_lab import Lab, lab
-from benchmarks.turns import measure as measure_turns
+from benchmarks.turns import measure_in, medians
 from service.store.models import ContactRow, ConversationRow, MessageRow, PartRow, TurnRow
 
 BOTS = 10
@@ -111,27 +111,40 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=10)
     options = parser.parse_args()
-    rows = []
-    first: dict[str, float] = {}
-    for messages in options.messages:
-        with tempfile.TemporaryDirectory() as folder, lab() as bench:
-            requests, script = Path(folder, "requests"), Path(folder, "wrk.lua")
-            write_requests(requests, 24_000, BOTS)
-            script.write_text(wrk_script(requests, 12_000))
+    with ExitStack() as started:
+        folder = Path(started.enter_context(tempfile.TemporaryDirectory()))
+        requests, script = folder / "requests", folder / "wrk.lua"
+        write_requests(requests, 24_000, BOTS)
+        script.write_text(wrk_script(requests, 12_000))
+        labs = {messages: started.enter_context(lab()) for messages in options.messages}
+        urls = {
+            messages: started.enter_context(bench.emulators()) for messages, bench in labs.items()
+        }
+        for messages, bench in labs.items():
             bench.add_bots(BOTS)
             fill(messages, bench)
-            web = measure_acknowledgement(
-                bench, "service.wsgi:app", script, 32, options.seconds // 2, options.runs
-            )
-        runs = [
-            measure_turns(20, options.seconds, BOTS, prepare=partial(fill, messages))
-            for _ in range(options.runs)
-        ]
+        acknowledged = measure_acknowledgement(
+            {str(n): Subject(bench, WEBHOOK, script, 32) for n, bench in labs.items()},
+            max(options.seconds // 2, 1),
+            options.runs,
+        )
+        for bench in labs.values():
+            bench.empty_redis()
+        runs: dict[int, list[dict[str, float]]] = {messages: [] for messages in labs}
+        for run in range(options.runs):
+            for messages, bench in labs.items():
+                runs[messages].append(
+                    measure_in(bench, urls[messages], 20, options.seconds, BOTS, run)
+                )
+    rows = []
+    first: dict[str, float] = {}
+    for messages in labs:
+        turn = medians(runs[messages])
         figures = {
-            "ack": web["cpu_us"],
-            "p50": median([run["p50"] for run in runs]),
-            "own": median([run["own"] for run in runs]),
-            "cpu": median([run["cpu_ms"] for run in runs]),
+            "ack": acknowledged[str(messages)]["cpu_us"],
+            "p50": turn["p50"],
+            "own": turn["own"],
+            "cpu": turn["cpu_ms"],
         }
         first = first or figures
         ratios = [figures[name] / first[name] for name in ("ack", "p50", "own", "cpu")]
@@ -144,7 +157,7 @@ def main() -> None:
             ]
         )
     show(
-        f"Growth in stored messages, SQLite (medians of {options.runs} runs; the turns are new contacts')",
+        f"Growth in stored messages, SQLite (medians of {options.runs} runs; each turn is a new contact's)",
         [
             "messages",
             "ack CPU ÷ first",

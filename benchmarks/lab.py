@@ -54,7 +54,7 @@ def family(pid: int) -> list[int]:
     """The process and its descendants."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").iterdir():
-        # A thread may end between the two looks.
+        # A thread or a child may end between the two looks.
         with suppress(FileNotFoundError, ProcessLookupError):
             for child in (task / "children").read_text().split():
                 found += family(int(child))
@@ -65,7 +65,13 @@ def cpu_s(pid: int) -> float:
     """CPU seconds of a process and its living descendants (proc(5), utime and stime)."""
     ticks = 0
     for member in family(pid):
-        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        try:
+            fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            # A child that has just ended; the process itself has to be there.
+            if member == pid:
+                raise
+            continue
         ticks += int(fields[11]) + int(fields[12])
     return ticks / _TICKS_PER_S
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 
 import requests
 
-from benchmarks.lab import cpu_s, quantile, show, wait_until
+from benchmarks.lab import cpu_s, median, quantile, show
 from benchmarks.service_lab import ACCOUNT_SID, Lab, lab, number
 from service.conversation.event import Event, encode
 from service.conversation.mailbox import Inbound
@@ -48,47 +47,37 @@ def stage_times(bench: Lab) -> dict[str, tuple[float, int]]:
     return {name: (stage["sum"], int(stage["count"])) for name, stage in found.items()}
 
 
-def measure(
-    rate: int,
-    seconds: int,
-    bots: int,
-    active: int | None = None,
-    prepare: Callable[[Lab], None] | None = None,
-    make: Callable[..., AbstractContextManager[Lab]] = lab,
-    **settings: str,
+def measure_in(
+    bench: Lab, urls: Mapping[str, str], rate: int, seconds: int, bots: int, run: int = 0
 ) -> dict[str, float]:
-    """Send at `rate` messages/s; times in ms from acceptance to the reply at the messenger.
+    """Send at `rate` messages/s to the first `bots`, and answer with a worker that starts anew.
 
-    Messages go to the first `active` bots, by default to all. `prepare` may fill the stores before
-    the worker starts; `make` makes the lab.
+    Times in ms from acceptance to the reply at the messenger. `run` tells repeats in one lab apart.
     """
-    with make(**settings) as bench, bench.emulators() as urls:
-        bench.add_bots(bots)
-        if prepare is not None:
-            prepare(bench)
-        container = bench.container
-        with bench.worker() as pid:
-            for n in range(20):
-                container.mailbox.accept(inbound(10_000_000 + n, active or bots))
-            wait_idle(bench)
-            before, cpu = stage_times(bench), cpu_s(pid)
-            accepted: dict[str, float] = {}
-            started = time.monotonic()
-            for n in range(rate * seconds):
-                while time.monotonic() - started < n / rate:
-                    time.sleep(0.0005)
-                message = inbound(n, active or bots)
-                accepted[message.sender] = time.time()
-                container.mailbox.accept(message)
-            wait_idle(bench)
-            cpu = cpu_s(pid) - cpu
-            after = stage_times(bench)
-        sent = {
-            request["body"]["To"]: request["at"]
-            for request in requests.get(f"{urls['twilio']}/_emulator/requests", timeout=30).json()
-            if request["path"].endswith("/Messages.json")
-        }
-        container.close()
+    container = bench.container
+    start = run * rate * seconds
+    with bench.worker() as pid:
+        for n in range(20):
+            container.mailbox.accept(inbound(900_000 + run * 20 + n, bots))
+        bench.wait_idle()
+        before, cpu = stage_times(bench), cpu_s(pid)
+        accepted: dict[str, float] = {}
+        started = time.monotonic()
+        for n in range(rate * seconds):
+            while time.monotonic() - started < n / rate:
+                time.sleep(0.0005)
+            message = inbound(start + n, bots)
+            accepted[message.sender] = time.time()
+            container.mailbox.accept(message)
+        bench.wait_idle()
+        cpu = cpu_s(pid) - cpu
+        after = stage_times(bench)
+    container.close()
+    sent = {
+        request["body"]["To"]: request["at"]
+        for request in requests.get(f"{urls['twilio']}/_emulator/requests", timeout=30).json()
+        if request["path"].endswith("/Messages.json")
+    }
     figures = {"cpu_ms": cpu / len(accepted) * 1000, "turns": float(len(accepted))}
     for stage in ("own", "open", "model", "send", "finish", "turn"):
         seconds_of, count = (a - b for a, b in zip(after[stage], before[stage], strict=True))
@@ -99,16 +88,9 @@ def measure(
     return figures
 
 
-def wait_idle(bench: Lab) -> None:
-    """Until no conversation is due or leased."""
-    container = bench.container
-
-    def idle() -> bool:
-        depth = container.mailbox.depth()
-        return depth.due == 0 and depth.leased == 0
-
-    wait_until(idle, 120, "an empty queue")
-    container.close()
+def medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each figure."""
+    return {name: median([run[name] for run in runs]) for name in runs[0]}
 
 
 def main() -> None:
@@ -116,10 +98,19 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=20)
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--bots", type=int, default=10)
+    parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    figures = measure(options.rate, options.seconds, options.bots)
+    with lab() as bench, bench.emulators() as urls:
+        bench.add_bots(options.bots)
+        figures = medians(
+            [
+                measure_in(bench, urls, options.rate, options.seconds, options.bots, run)
+                for run in range(options.runs)
+            ]
+        )
     show(
-        f"A turn at {options.rate} turns/s, model and Twilio without delay of their own (ms)",
+        f"A turn at {options.rate} turns/s, model and Twilio without delay of their own (ms, medians of "
+        f"{options.runs} runs)",
         ["accept → at Twilio p50", "p99", "own mean", "open", "model", "send", "finish", "CPU"],
         [
             [f"{figures[name]:.1f}"
