@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 
 from service.store.database import Database
 from service.store.migrations_state import MigrationState
@@ -17,6 +19,8 @@ from tests.servers import RealPostgres, RealRedis
 MigrateDatabase = Callable[[str], None]
 SERVER_FIXTURES = frozenset({"redis_server", "postgres_server"})
 TEMPLATE = "horizon_template"
+FUZZ = "tests/fuzz/"
+fuzz_of_workers: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,6 +28,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and SERVER_FIXTURES & set(item.fixturenames):
             item.add_marker("servers")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One worker runs a file's tests, for its fixtures; one runs all fuzz tests, which it counts."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class FileScheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return FUZZ if nodeid.startswith(FUZZ) else super()._split_scope(nodeid)
+
+    return FileScheduling(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker has ended."""
+    fuzz_of_workers.extend(getattr(node, "workeroutput", {}).get("fuzz", ()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if fuzz_of_workers:
+        print_fuzz(terminalreporter, fuzz_of_workers)
+
+
+def print_fuzz(terminalreporter: pytest.TerminalReporter, rows: Iterable[str]) -> None:
+    """What the fuzz tests counted, at the end of the run."""
+    terminalreporter.section("fuzz")
+    for row in rows:
+        terminalreporter.write_line(row)
 
 
 def serve(server: ServerProcess) -> None:
@@ -34,6 +68,14 @@ def serve(server: ServerProcess) -> None:
         if os.environ.get("HORIZON_REQUIRE_SERVERS") == "1":
             pytest.fail(f"HORIZON_REQUIRE_SERVERS=1, and {error}", pytrace=False)
         pytest.skip(str(error))
+
+
+@pytest.fixture(autouse=True)
+def logging_of_this_test() -> Iterator[None]:
+    """A command silences the service's log in its own process; here the next test needs it."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

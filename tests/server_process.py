@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import pwd
 import random
 import signal
@@ -40,10 +41,12 @@ def free_port() -> int:
     """A TCP port of loopback that nobody uses right now.
 
     It lies below the range that Linux gives to outgoing connections (32768 and up): otherwise a
-    client that keeps trying a stopped server can come to hold the server's port itself.
+    client that keeps trying a stopped server can come to hold the server's port itself. Workers that
+    run tests side by side have ports of their own, so that none takes the one of a stopped server.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
     while True:
-        port = random.randrange(20_000, 32_000)  # noqa: S311 no secret
+        port = 20_000 + 3_000 * worker + random.randrange(3_000)  # noqa: S311 no secret
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -186,7 +186,7 @@ class RealPostgres(ServerProcess):
         return signal.SIGINT
 
     def _command(self) -> Sequence[str | Path]:
-        binaries = self._binaries()
+        binaries = self.binaries()
         if not self.data.exists():
             self._initialise(binaries / "initdb")
         arguments = [
@@ -211,7 +211,7 @@ class RealPostgres(ServerProcess):
             shutil.rmtree(self.data, ignore_errors=True)
             raise ServerUnavailableError(error.stderr.decode(errors="replace")) from error
 
-    def _binaries(self) -> Path:
+    def binaries(self) -> Path:
         """The folder of `initdb` and `postgres`, where the user that runs them can read it."""
         if named := os.environ.get("POSTGRES_BIN"):
             return Path(named)

@@ -45,6 +45,26 @@ def test_system_is_supported_untested_or_refused(
     assert warning in str(warnings)
 
 
+def test_only_what_is_installed_is_a_package_that_need_not_be_asked_for(
+    host: ModuleType, tmp_path: Path
+) -> None:
+    record = (
+        "Package: {}\nStatus: {}\nArchitecture: amd64\nDescription: Status: install ok installed\n"
+    )
+    states = {
+        "nginx": "install ok installed",
+        "kept": "hold ok installed",
+        "removed": "deinstall ok config-files",
+        "broken": "install reinstreq half-installed",
+        "unpacked": "install ok unpacked",
+    }
+    records = "\n".join(record.format(*each) for each in states.items())
+    write(tmp_path, "var/lib/dpkg/status", records)
+
+    assert host.packages(tmp_path) == ["kept", "nginx"]
+    assert host.packages(tmp_path / "nowhere") == []
+
+
 def test_other_architectures_are_refused(host: ModuleType) -> None:
     assert host.architecture("x86_64") == host.architecture("aarch64") == []
     assert "riscv64" in host.architecture("riscv64")[0].problem

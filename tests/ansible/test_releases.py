@@ -295,3 +295,40 @@ def test_journal_that_cannot_be_read_is_an_error_with_a_remedy(tmp_path: Path) -
 
     with pytest.raises(ReleaseError, match="Remedy"):
         releases.Journal.read(tmp_path / "activations.json")
+
+
+@pytest.mark.parametrize(("web", "workers"), [(True, 0), (False, 2)])
+def test_a_host_may_run_web_or_workers_alone(
+    journal: Any, host: FakeHost, web: bool, workers: int
+) -> None:
+    def wanted(release: str) -> Any:
+        return dataclasses.replace(want(release, workers=workers), web=web)
+
+    activate(journal, host, wanted(A))
+    outcome = activate(journal, host, wanted(B))
+
+    assert host.units() == sorted(wanted(B).units(B)) == host.enabled()
+    assert len(host.units()) == (1 if web else 2)
+    assert any("web ready" in step for step in outcome.steps) == web
+    assert any("workers alive" in step for step in outcome.steps) == bool(workers)
+    assert not activate(journal, host, wanted(B)).changed
+
+
+def test_a_worker_that_is_silent_is_taken_back_without_web_too(
+    journal: Any, host: FakeHost
+) -> None:
+    activate(journal, host, dataclasses.replace(want(A), web=False))
+    before = host.units()
+    host.break_at(B, "heartbeat")
+
+    with pytest.raises(ReleaseError, match="sent no heartbeat"):
+        activate(journal, host, dataclasses.replace(want(B), web=False))
+    assert host.units() == before
+
+
+def test_a_host_that_gives_web_up_keeps_its_workers(journal: Any, host: FakeHost) -> None:
+    activate(journal, host, want(A))
+
+    activate(journal, host, dataclasses.replace(want(A, config="other"), web=False))
+
+    assert host.units() == releases.worker_units(f"{A}:2", 2)

@@ -167,3 +167,13 @@ def test_only_what_every_profile_needs_is_taken_from_the_vault_without_a_default
     found = set(re.findall(r"\b(vault_\w+)\b(?! *\| *default)", str(defaults(role))))
 
     assert found <= needed_always
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROLES.parent / "ansible").glob("*.yml")), ids=lambda file: file.name
+)
+def test_no_play_has_a_role_twice(file: Path) -> None:
+    """Of two handlers with one name the last counts, with the condition of its role: none may run."""
+    for play in yaml.safe_load(file.read_text(encoding="utf-8")) or []:
+        roles = [each["role"] for each in play.get("roles", [])]
+        assert len(roles) == len(set(roles)), play["name"]

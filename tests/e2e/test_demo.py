@@ -138,7 +138,7 @@ def test_a_killed_demo_leaves_no_process_and_the_next_one_starts_on_its_data(
 def test_the_file_env_opens_the_rest_interface(tmp_path: Path) -> None:
     demo = Demo(tmp_path, "--port", str(free_port()))
     demo.wait_for("source .demo/env")
-    shell = '. .demo/env && echo "$PUBLIC_BASE_URL $ADMIN_API_KEY"'
+    shell = '. .demo/env && echo "$HORIZONCTL_URL $ADMIN_API_KEY"'
 
     shown = subprocess.run(
         ["/bin/sh", "-c", shell], cwd=tmp_path, capture_output=True, text=True, check=True

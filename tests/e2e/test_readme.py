@@ -76,7 +76,8 @@ def rest_blocks(readme: str) -> list[str]:
 class Shell:
     """A person's second terminal: one bash, which ends at the first command that fails."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, block_s: float = BLOCK_S) -> None:
+        self._block_s = block_s
         environment = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         if shutil.which("curl") is None:
             curl = folder / "bin" / "curl"
@@ -106,7 +107,7 @@ class Shell:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        deadline = threading.Timer(BLOCK_S, process.kill)
+        deadline = threading.Timer(self._block_s, process.kill)
         deadline.start()
         lines: list[str] = []
         try:
@@ -119,7 +120,7 @@ class Shell:
         finally:
             deadline.cancel()
         raise AssertionError(
-            f"it failed, or took more than {BLOCK_S:g} s:\n{block}{''.join(lines)}"
+            f"it failed, or took more than {self._block_s:g} s:\n{block}{''.join(lines)}"
         )
 
 

@@ -17,6 +17,7 @@ from service.app import create_app
 from service.container import Container
 from service.log import configure_logging
 from service.store import bot_cache
+from tests.conftest import print_fuzz
 from tests.fuzz.cases import PARTS, table
 from tests.fuzz.service import CLIENT, OTHER_CLIENT, OTHER_NUMBER, FuzzedService
 from tests.stack import Stack, emulators, environment, settings_of
@@ -79,8 +80,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.name == "test_a_whole_run_has_as_many_cases_as_it_promises")
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker hands its table to the process that prints the summary."""
+    if PARTS and hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["fuzz"] = table()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if PARTS:
-        terminalreporter.section("fuzz")
-        for row in table():
-            terminalreporter.write_line(row)
+        print_fuzz(terminalreporter, table())

@@ -13,9 +13,10 @@ SMALL = {
     "answers": "--bursts 5 --model 0.2 --runs 1",
     "backlog": "--workers 1 --turns 10 --messages 50 --seconds 1",
     "fairness": "--flood 400 --probes 2 --runs 1",
+    "figures": "--messages 400 --runs 1",
     "in_flight": "--turns 5 --model-delay 0.2",
     "stores": "--seconds 1 --runs 1",
-    "turns": "--seconds 1",
+    "turns": "--seconds 1 --runs 1",
 }
 NEED_WRK = {"acknowledge", "bots", "history"}
 """Left out: `wrk` is no Python package."""

@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-import structlog
 from cryptography.fernet import Fernet
 
 from service.cli.main import main
@@ -50,14 +49,11 @@ Ctl = Callable[..., Result]
 
 
 @pytest.fixture
-def ctl(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Ctl]:
+def ctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ctl:
     """Runs a command in this process, as a shell without settings would."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
-    logging_before = structlog.get_config()
 
     def run(*words: str) -> Result:
         capsys.readouterr()
@@ -65,8 +61,7 @@ def ctl(
         captured = capsys.readouterr()
         return Result(code, captured.out, captured.err)
 
-    yield run
-    structlog.configure(**logging_before)
+    return run
 
 
 @pytest.fixture
@@ -363,6 +358,20 @@ def test_an_unknown_turn_is_not_retried(service_environment: dict[str, str], ctl
 
     assert result.code == 1
     assert "no such turn" in result.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("dead", "list"), ("dead", "retry", "--all"), ("conversations", "list"), ("bots", "list")],
+    ids=" ".join,
+)
+def test_a_client_that_never_was_is_no_empty_answer(
+    service_environment: dict[str, str], ctl: Ctl, words: tuple[str, ...]
+) -> None:
+    result = ctl(*words, "--client", "nope")
+
+    assert result.code == 1
+    assert "There is no client nope" in result.err
 
 
 def test_redis_that_is_down_is_one_sentence(

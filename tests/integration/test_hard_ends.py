@@ -94,7 +94,7 @@ def test_the_time_of_an_outage_counts_for_nothing(stack: Stack) -> None:
     stack.openai.fail(Fault.status(500, openai_error("server_error")), times=2)
     stack.send("hola")
     claim = stack.container.mailbox.claim(1)[0][0]
-    stack.container.runner(lambda task: None).run(claim)
+    stack.container.runner(lambda task, after_s=0: None).run(claim)
     assert 0 < stack.turns()[0]["retry_s"] < 5
     with stack.worker():
         stack.wait_for_turns(1)

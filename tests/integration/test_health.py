@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from falcon.testing import TestClient
 from sqlalchemy import text
 
+from service.app import create_app
+from service.container import Container
+from service.conversation.clock import utc_now
 from tests.integration.test_bots_api import Service, lite, service
 
 __all__ = ["lite", "service"]  # fixtures
@@ -57,3 +62,36 @@ def test_the_metrics_are_refused_to_a_clients_key_from_elsewhere(
     answer = lite.scoped(client_id).simulate_get("/metrics", headers={"X-Forwarded-For": "1.2.3.4"})
 
     assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("state", "told", "status"),
+    [
+        (None, "none yet", "degraded"),
+        ({"backup": {"status": "ok", "last_success": "NOW"}}, "ok", "ok"),
+        (
+            {"backup": {"status": "failed", "last_success": "NOW", "error": "full"}},
+            "failed",
+            "degraded",
+        ),
+        (
+            {"backup": {"status": "ok", "last_success": "2026-01-01T00:00:00+00:00"}},
+            "late",
+            "degraded",
+        ),
+        ("no object", "failed", "degraded"),
+    ],
+)
+def test_a_backup_that_is_missing_failed_or_late_is_told(
+    lite: Service, tmp_path: Path, state: object, told: str, status: str
+) -> None:
+    file = tmp_path / "state.json"
+    if state is not None:
+        file.write_text(json.dumps(state).replace("NOW", utc_now().isoformat()))
+    container = Container(lite.settings.model_copy(update={"backup_state_file": file}))
+
+    answer = TestClient(create_app(container)).simulate_get("/health")
+    container.close()
+
+    assert (answer.status_code, answer.json["status"]) == (200, status)
+    assert answer.json["backup"]["status"] == told

@@ -67,7 +67,7 @@ def test_a_bot_is_not_taken_for_deleted_while_redis_is_suspect(
     # As after a command of another thread that timed out.
     started_since.container.redis._suspect_until = time.monotonic() + 1
 
-    started_since.container.runner(lambda task: None).run(claim)
+    started_since.container.runner(lambda task, after_s=0: None).run(claim)
 
     assert [turn["reason"] for turn in started_since.turns()] != ["bot_deleted"]
 

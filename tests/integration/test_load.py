@@ -24,8 +24,8 @@ from cryptography.x509.oid import NameOID
 
 from benchmarks.load import main
 from service.demo.emulators.twilio import ACCOUNT_SID, AUTH_TOKEN, TwilioEmulator
-from service.demo.ports import free_port
 from service.web.twilio_request import signature
+from tests.server_process import free_port
 
 HOST, NUMBER = "bots.horizon.test", "+56226660001"
 

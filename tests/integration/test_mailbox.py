@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import fakeredis
 import pytest
@@ -162,15 +165,73 @@ def test_the_scripts_are_loaded_again_after_redis_lost_them(store: RedisStore) -
     assert ids(mailbox.claim(1)[0][0]) == ["a"]
 
 
-def test_the_scripts_run_on_a_fake_redis_too() -> None:
+def test_the_scripts_run_on_a_fake_redis_too(monkeypatch: pytest.MonkeyPatch) -> None:
     store = RedisStore("redis://127.0.0.1:1/0", 1)
     store.client = fakeredis.FakeRedis()
+    # What the scripts do is looked at, not how they get there.
+    monkeypatch.setattr(store, "command", store.client.execute_command)
     mailbox = mailbox_of(store)
     assert not mailbox.accept(inbound("a")).duplicate
     assert mailbox.accept(inbound("a")).duplicate
     claim = mailbox.claim(1)[0][0]
     assert mailbox.acknowledge(claim, claim.events)
     assert mailbox.depth().due == 0
+
+
+def test_a_connection_that_redis_closed_while_it_was_idle_is_made_anew(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store.redis_client._FRESH_S", 0)
+    assert store.command("PING") == b"PONG"
+    store.client.client_kill_filter(skipme=True, _type="normal")
+
+    assert store.command("PING") == b"PONG"
+
+
+def test_when_one_connection_breaks_the_idle_ones_are_not_tried(store: RedisStore) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        gate = Barrier(4)
+
+        def ping() -> None:
+            gate.wait()
+            store.command("EVAL", "local t = redis.call('TIME') return t", 0)
+
+        for ended in [pool.submit(ping) for _ in range(4)]:
+            ended.result()
+    store.client.client_kill_filter(skipme=True, _type="normal")
+    with pytest.raises(redis.RedisError):
+        store.command("PING")
+
+    assert store.command("PING") == b"PONG"
+
+
+def test_an_error_that_redis_answers_keeps_the_connection(store: RedisStore) -> None:
+    mine = store.command("CLIENT", "ID")
+    with pytest.raises(redis.ResponseError):
+        store.command("NO-SUCH-COMMAND")
+
+    assert store.command("CLIENT", "ID") == mine
+
+
+def test_a_child_process_does_not_use_its_parents_connection(store: RedisStore) -> None:
+    mine = store.command("CLIENT", "ID")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, str(store.command("CLIENT", "ID")).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert int(os.read(reader, 20)) != mine
+    assert store.command("CLIENT", "ID") == mine
+
+
+def test_connections_that_could_not_be_made_are_not_kept() -> None:
+    store = RedisStore("redis://127.0.0.1:1/0", 4)
+    for _ in range(10):
+        with pytest.raises(redis.ConnectionError):
+            store.command("PING")
+    assert sum(count for count, _ in store.client.connection_pool.get_connection_count()) == 0
 
 
 def test_a_dead_redis_is_one_typed_error() -> None:

@@ -27,6 +27,9 @@ from service.store.database import Database
 from tests.stack import ACCOUNT_SID, AUTH_TOKEN, CONTACT, NUMBER, Stack, wait_until
 from tests.web_process import ROOT, WebProcess
 
+# What is refused before SQL is asked, or has nothing to do with it.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 COMMAND = re.compile(r"redis\.call\('([A-Z]+)'")
 
 
@@ -90,12 +93,14 @@ def test_a_release_that_works_passes_and_leaves_nothing(stack: Stack, folder: Pa
     assert processes_that_name(str(folder)) == []
 
 
+@on_sqlite
 def test_redis_that_is_away_is_named(stack: Stack, folder: Path) -> None:
     result = probe(stack, folder, REDIS_URL="redis://127.0.0.1:9/0")
 
     assert "REDIS_URL" in failure(result)
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "rules",
     [
@@ -120,6 +125,7 @@ def test_redis_that_refuses_what_scripts_need_is_named(
     assert [key for key in keys_of(stack) if b"probe" in key] == []
 
 
+@on_sqlite
 def test_a_user_of_redis_with_only_our_keys_is_enough(stack: Stack, folder: Path) -> None:
     admin = stack.container.redis.client
     rules = ("~hb:*", "&hb:*", "+@all", "-@admin", "-@dangerous")
@@ -141,6 +147,7 @@ def test_a_schema_that_is_behind_names_the_upgrade(stack: Stack, folder: Path) -
     assert "horizonctl db upgrade" in failure(probe(stack, folder))
 
 
+@on_sqlite
 def test_a_web_process_that_dies_at_its_start_gives_its_last_error(
     stack: Stack, folder: Path
 ) -> None:
@@ -151,10 +158,12 @@ def test_a_web_process_that_dies_at_its_start_gives_its_last_error(
     assert "SPOOL_DIR: the folder" in failure(result)
 
 
+@on_sqlite
 def test_settings_that_are_not_right_are_named(stack: Stack, folder: Path) -> None:
     assert "SECRET_KEY: " in failure(probe(stack, folder, SECRET_KEY="short"))
 
 
+@on_sqlite
 @pytest.mark.parametrize("module", ["service/worker.py", "service/web/openapi.py"])
 def test_a_release_that_lacks_a_package_is_refused(
     stack: Stack, folder: Path, tmp_path: Path, module: str
@@ -170,6 +179,7 @@ def test_a_release_that_lacks_a_package_is_refused(
     assert "a_package_of_tomorrow" in failure(result)
 
 
+@on_sqlite
 def test_a_web_process_that_is_too_slow_is_named(stack: Stack, folder: Path) -> None:
     result = probe(stack, folder, "--timeout", "1")
 
@@ -177,6 +187,7 @@ def test_a_web_process_that_is_too_slow_is_named(stack: Stack, folder: Path) -> 
     assert processes_that_name(str(folder)) == []
 
 
+@on_sqlite
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_web_process_ends_with_the_probe(
     stack: Stack, folder: Path, number: signal.Signals

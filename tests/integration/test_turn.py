@@ -343,3 +343,20 @@ def test_two_clients_bots_share_nothing_of_the_same_contact(make_stack: MakeStac
         ("a", f"whatsapp:{numbers['a']}"),
         ("b", f"whatsapp:{numbers['b']}"),
     ]
+
+
+def test_typing_is_shown_when_the_answer_takes_a_while(stack: Stack) -> None:
+    stack.openai.model_delay_s = 1.5
+    sid = "SM" + "1" * 32
+    stack.send("hola", sid=sid)
+    with stack.worker():
+        stack.wait_for_replies(1)
+    assert list(stack.twilio.typing) == [sid]
+
+
+def test_a_quick_answer_shows_no_typing_after_it(stack: Stack) -> None:
+    stack.send("hola")
+    with stack.worker():
+        stack.wait_for_replies(1)
+        time.sleep(1.5)
+    assert list(stack.twilio.typing) == []

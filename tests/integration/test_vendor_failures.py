@@ -231,7 +231,7 @@ def test_a_fault_of_the_service_itself_ends_the_turn_visibly(
     monkeypatch.setattr(Converser, "reply", broken)
     with stack.worker():
         stack.send("hola")
-        stack.wait_for_turns(1)
+        stack.wait_for_turns(1, timeout_s=30)
     turn = stack.turns()[0]
     assert (turn["status"], turn["error"]) == ("dead", "internal: KeyError")
 

@@ -304,6 +304,7 @@ def test_health_tells_what_is_up(door: Door) -> None:
         "leased": 0,
         "oldest_due_s": answer.json["queue"]["oldest_due_s"],
         "dead": 0,
+        "held": False,
     }
     assert door.client.simulate_get("/health/ready").status_code == 200
 

@@ -104,8 +104,13 @@ def parse(answer: bytes) -> tuple[int, dict[str, str], bytes]:
 
 
 @contextmanager
-def nginx_before(socket_path: Path, folder: Path, **variables: Any) -> Iterator[Nginx]:
-    """`variables` are the role's. The site's ports and its log's folder are moved to free ones."""
+def nginx_before(
+    socket_path: Path, folder: Path, replaced: Any = None, **variables: Any
+) -> Iterator[Nginx]:
+    """`variables` are the role's. The site's ports and its log's folder are moved to free ones.
+
+    `replaced` is a dictionary of what else is changed in it, text by text.
+    """
     folder.mkdir()
     https, http = free_port(), free_port()
     tls = folder / "tls"
@@ -126,6 +131,9 @@ def nginx_before(socket_path: Path, folder: Path, **variables: Any) -> Iterator[
     for port, moved in ((443, https), (80, http)):
         assert f"listen {port}" in site
         site = site.replace(f"listen {port}", f"listen 127.0.0.1:{moved}")
+    for text, instead in (replaced or {}).items():
+        assert text in site
+        site = site.replace(text, instead)
     site = site.replace("/var/log/nginx/", f"{folder}/")
     (folder / "site.conf").write_text(site)
     user = "user root;" if os.geteuid() == 0 else ""

@@ -235,10 +235,19 @@ def test_the_service_listens_on_no_port(make_stack: MakeStack, tmp_path: Path) -
 def test_the_socket_unit_lets_in_only_its_user_and_group() -> None:
     unit = (ROLE.parent / "app" / "templates" / "horizonai-bots.socket.j2").read_text()
     assert re.search(r"^SocketMode=0660$", unit, re.MULTILINE)
-    listens = re.findall(r"^Listen\w+=(.*)$", unit, re.MULTILINE)
     defaults = yaml.safe_load((ROLE.parent / "app" / "defaults" / "main.yml").read_text())
-    assert listens == ["{{ app_socket }}"]
+    # In a cluster alone: the private address, which the firewall opens to the balancers.
+    balanced = re.compile(r"{% if app_web_address %}\n(.*?){% endif %}\n", re.DOTALL)
+    assert _listens(balanced.sub("", unit)) == ["{{ app_socket }}"]
+    (block,) = balanced.findall(unit)
+    assert _listens(block) == ["{{ app_web_address | horizon_endpoint(app_web_port) }}"]
+    assert "horizon_is_cluster" in defaults["app_web_address"]
+    assert "cluster_address" in defaults["app_web_address"]
     assert str(defaults["app_socket"]).startswith("/run/")
+
+
+def _listens(unit: str) -> list[str]:
+    return re.findall(r"^Listen\w+=(.*)$", unit, re.MULTILINE)
 
 
 def test_nginx_waits_no_longer_than_its_role_says() -> None:

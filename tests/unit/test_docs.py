@@ -13,6 +13,7 @@ import pytest
 import typer.main
 
 from service.cli.bot_request import SECRET_VARIABLES
+from service.cli.import_bots import REDIS_VARIABLE
 from service.cli.main import app
 from service.settings import Settings
 from service.web.openapi import document
@@ -35,10 +36,11 @@ FILE_SUFFIXES = (".md", ".py", ".txt", ".in", ".toml", ".cfg", ".example")
 ELSEWHERE = {
     *("REDIS_SERVER", "POSTGRES_BIN"),
     *SECRET_VARIABLES.values(),
+    REDIS_VARIABLE,
     *re.findall(r"(?m)^([A-Z_]+) =", (ROOT / "Makefile").read_text(encoding="utf-8")),
 }
 """Variables that are not settings of the service, each read in `tests/servers.py`,
-`service/cli/bot_request.py` or the Makefile."""
+`service/cli/bot_request.py`, `service/cli/import_bots.py` or the Makefile."""
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -114,7 +116,7 @@ def test_files_that_are_named_exist(page: Path) -> None:
         and (word.endswith(FILE_SUFFIXES) or ("/" in word and word.split("/")[0] in top))
     ]
     # What a running service makes, and the operator's own inventory.
-    made = ("var/", "inventories/mine")
+    made = ("var/", "inventories/mine", "agencia/")
 
     missing = [word for word in named if not word.startswith(made) and not (ROOT / word).exists()]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from twilio.base.exceptions import TwilioRestException
+from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
@@ -33,7 +33,13 @@ class StatusWebhook(Emulator):
 
 
 def new_sender(**fields: Any) -> Any:
-    return ChannelsSenderList.MessagingV2ChannelsSenderRequestsCreate(fields)
+    named = {"profile": {"name": "La Cocina"}, **fields}
+    return ChannelsSenderList.MessagingV2ChannelsSenderRequestsCreate(named)
+
+
+def set_webhook(client: Any, sid: str, webhook: dict[str, str]) -> None:
+    context = client.messaging.v2.channels_senders(sid)
+    context.update(context.MessagingV2ChannelsSenderRequestsUpdate({"webhook": webhook}))
 
 
 def wait_for_callbacks(webhook: StatusWebhook, count: int) -> None:
@@ -307,7 +313,8 @@ def test_typing_indicator_is_shown(client: Any, emulator: TwilioEmulator) -> Non
         client.messaging.v2.typing_indicator.create(channel="whatsapp", message_id="x")
 
 
-def test_sender_is_made_found_and_given_a_webhook(client: Any) -> None:
+def test_sender_is_made_found_and_given_a_webhook(client: Any, emulator: TwilioEmulator) -> None:
+    first = emulator.senders.add("whatsapp:+15550009999")
     senders = client.messaging.v2.channels_senders
     webhook = {"callback_url": "https://a.test", "callback_method": "POST"}
     created = senders.create(new_sender(sender_id=BOT, webhook=webhook))
@@ -322,7 +329,10 @@ def test_sender_is_made_found_and_given_a_webhook(client: Any) -> None:
     fetched = context.fetch()
 
     assert created.status == "CREATING"
-    assert [(sender.sid, sender.sender_id) for sender in listed] == [(created.sid, BOT)]
+    assert {sender.sid: sender.sender_id for sender in listed} == {
+        first: "whatsapp:+15550009999",
+        created.sid: BOT,
+    }
     assert updated.status == "ONLINE:UPDATING"
     assert fetched.status == "ONLINE"
     assert fetched.webhook["callback_url"] == "https://b.test"
@@ -334,17 +344,82 @@ def test_senders_are_listed_over_pages(client: Any, emulator: TwilioEmulator) ->
     for number in range(3):
         emulator.senders.add(f"whatsapp:+1555000222{number}")
 
-    assert len(client.messaging.v2.channels_senders.list(page_size=2)) == 3
+    assert len(client.messaging.v2.channels_senders.list(channel="whatsapp", page_size=2)) == 3
 
 
-def test_wrong_and_repeated_senders_are_refused(client: Any) -> None:
+def test_the_first_sender_of_an_account_is_not_made_here(client: Any) -> None:
+    with pytest.raises(TwilioRestException, match="registered in the console"):
+        client.messaging.v2.channels_senders.create(new_sender(sender_id=BOT))
+
+
+def test_wrong_and_repeated_senders_are_refused(client: Any, emulator: TwilioEmulator) -> None:
+    emulator.senders.add(BOT)
     senders = client.messaging.v2.channels_senders
-    senders.create(new_sender(sender_id=BOT))
 
     with pytest.raises(TwilioRestException, match="registered already"):
         senders.create(new_sender(sender_id=BOT))
     with pytest.raises(TwilioRestException, match="sender_id"):
         senders.create(new_sender(sender_id="+15550001111"))
+    with pytest.raises(TwilioRestException, match=r"profile\.name"):
+        senders.create(new_sender(sender_id="whatsapp:+15550002222", profile=None))
+
+
+@pytest.mark.parametrize(
+    ("webhook", "said"),
+    [
+        ({"callback_url": "bots.example.com/webhook"}, "callback_url is not a valid URL"),
+        ({"callback_url": "https://a.test/with space"}, "callback_url is not a valid URL"),
+        ({"callback_method": "GET"}, "must be POST or PUT"),
+        ({"callback_url": "https://a.test#rc=9"}, "rc=9 must be between 0 and 5"),
+        ({"status_callback_url": "https://a.test#rp=3xx"}, "3xx is not offered"),
+    ],
+    ids=str,
+)
+def test_a_webhook_that_twilio_would_not_take_is_refused(
+    client: Any, emulator: TwilioEmulator, webhook: dict[str, str], said: str
+) -> None:
+    sid = emulator.senders.add(BOT, "https://a.test")
+
+    with pytest.raises(TwilioRestException, match=said):
+        set_webhook(client, sid, webhook)
+    assert emulator.senders.webhook_of(BOT) == {"callback_url": "https://a.test"}
+
+
+def test_whether_an_address_may_be_emptied_is_the_emulators_choice(
+    client: Any, emulator: TwilioEmulator
+) -> None:
+    sid = emulator.senders.add(BOT, "https://a.test")
+
+    set_webhook(client, sid, {"callback_url": ""})
+    emulator.senders.refuse_empty_urls = True
+
+    assert emulator.senders.webhook_of(BOT) == {"callback_url": ""}
+    with pytest.raises(TwilioRestException, match="not a valid URL"):
+        set_webhook(client, sid, {"callback_url": ""})
+
+
+def test_senders_belong_to_their_account(client: Any, emulator: TwilioEmulator) -> None:
+    emulator.accounts["AC" + "2" * 32] = "token-2"
+    sid = emulator.senders.add(BOT, account="AC" + "2" * 32)
+
+    assert client.messaging.v2.channels_senders.list(channel="whatsapp") == []
+    with pytest.raises(TwilioRestException) as caught:
+        client.messaging.v2.channels_senders(sid).fetch()
+    assert caught.value.code == 20404
+
+
+def test_a_sender_that_is_not_online_stays_so(client: Any, emulator: TwilioEmulator) -> None:
+    sid = emulator.senders.add(BOT, status="OFFLINE")
+
+    set_webhook(client, sid, {"callback_url": "https://b.test"})
+
+    assert client.messaging.v2.channels_senders(sid).fetch().status == "OFFLINE"
+
+
+@pytest.mark.parametrize("channel", ["", "sms"])
+def test_a_list_of_senders_needs_its_channel(client: Any, channel: str) -> None:
+    with pytest.raises(TwilioException, match="Channel must be"):
+        client.messaging.v2.channels_senders.list(channel=channel)
 
 
 def test_media_needs_credentials(emulator: TwilioEmulator) -> None:

@@ -321,6 +321,7 @@ def test_an_answer_without_a_time_leaves_the_clocks_difference_as_it_was(
         Answer(ending="silent"),
         Answer(503, b""),
         Answer(body=b"<html>"),
+        Answer(202, b"{}"),
         listing({**record("SM1", NOON), "date_created": None}),
     ],
 )

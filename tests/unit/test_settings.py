@@ -39,6 +39,11 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
         ("REDIS_URL", "redis://:hidden@127.0.0.1:6379/x"),
         ("REDIS_URL", "redis://127.0.0.1:6379/0?db=x"),
         ("REDIS_URL", "unix://"),
+        ("REDIS_SENTINELS", "10.0.0.1"),
+        ("REDIS_SENTINELS", "10.0.0.1:0"),
+        ("REDIS_SENTINELS", "user:hidden@10.0.0.1:26379"),
+        ("REDIS_SENTINELS", "10.0.0.1:26379,10.0.0.1:26379"),
+        ("REDIS_REPLICA_WAIT_MS", "1000"),
         ("DATABASE_URL", "postgresql://u:hidden@h:port/x"),
         ("DATABASE_URL", "postgresql://u:hidden@h:5432"),
         ("DATABASE_URL", "mysql://u:hidden@h/x"),
@@ -75,6 +80,7 @@ def test_a_malformed_setting_is_named_and_not_repeated(
         ("PUBLIC_BASE_URL", "https://bots.example.com:8443/"),
         ("REDIS_URL", "rediss://user:secret@[::1]:6380/3?health_check_interval=5"),
         ("REDIS_URL", "unix:///run/redis.sock?db=1"),
+        ("REDIS_SENTINELS", "10.0.0.1:26379, redis-2.example.com:26379,[::1]:26379"),
         ("DATABASE_URL", "postgresql://u:p%2F@[::1]:5432/x?sslmode=require"),
         ("DATABASE_URL", "postgresql:///x?host=/run/postgresql"),
         ("DATABASE_URL", "sqlite:////var/lib/bots.db"),
@@ -107,6 +113,14 @@ def test_a_database_host_may_be_an_ipv6_address_or_a_folder(
 
     assert (url.host, url.query.get("host")) == (in_url, in_query)
     assert (url.password, url.port, url.database) == ("p/:@ é", 5433, "bots")
+
+
+def test_sentinels_do_not_go_with_a_socket(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("REDIS_SENTINELS", "10.0.0.1:26379")
+    environment.setenv("REDIS_URL", "unix:///run/redis.sock")
+
+    with pytest.raises(SettingsError, match="REDIS_URL must begin with"):
+        load_settings()
 
 
 def test_an_env_file_that_is_no_utf8_is_said_in_a_sentence(

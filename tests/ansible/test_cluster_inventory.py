@@ -1,0 +1,204 @@
+"""What follows from the groups of an inventory, and which inventories no cluster can be made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from service.store import database
+from tests.ansible.cluster import GROUPS, PASSWORDS
+from tests.ansible.conftest import load
+
+cluster = load("filter_plugins/horizon_cluster.py")
+
+ADDRESSES = {"bal1": "10.0.0.1", "web1": "10.0.0.2", "web2": "10.0.0.3", "work1": "fd00::4"}
+HOSTS: Mapping[str, Mapping[str, Any]] = {
+    host: {"cluster_address": address} for host, address in ADDRESSES.items()
+}
+PORTS = {"web": 8000, "redis": 6379, "sentinel": 26379, "postgresql": 5432}
+VALUES = {**PASSWORDS, "redis_acknowledge_on_replica": True}
+
+
+def problems(
+    groups: Mapping[str, list[str]] | None = None,
+    hosts: Mapping[str, Mapping[str, Any]] = HOSTS,
+    **values: Any,
+) -> list[str]:
+    found = cluster.problems({**GROUPS, **(groups or {})}, list(hosts), hosts, {**VALUES, **values})
+    assert all(finding["remedy"] for finding in found)
+    return [finding["problem"] for finding in found]
+
+
+def test_a_server_of_its_own_carries_everything() -> None:
+    groups = {"all": ["bots1"], "horizon": ["bots1"], "full": ["bots1"]}
+
+    assert cluster.parts(groups, "bots1") == list(cluster.PARTS)
+    assert cluster.rules(groups, "bots1", {}, PORTS) == []
+    assert cluster.problems(groups, ["bots1"], {}, {}) == []
+
+
+def test_a_host_carries_what_its_groups_say() -> None:
+    assert cluster.parts(GROUPS, "bal1") == ["balancer", "redis"]
+    assert cluster.parts(GROUPS, "work1") == ["workers", "database"]
+
+
+def test_each_port_is_open_to_those_that_need_it_alone() -> None:
+    found = {
+        (host, rule["port"], rule["source"])
+        for host in HOSTS
+        for rule in cluster.rules(GROUPS, host, HOSTS, PORTS)
+    }
+
+    web = {("web1", 8000, "10.0.0.1"), ("web2", 8000, "10.0.0.1")}
+    database = {("work1", 5432, "10.0.0.2"), ("work1", 5432, "10.0.0.3")}
+    redis = {
+        (host, port, ADDRESSES[other])
+        for host in GROUPS["redis"]
+        for other in HOSTS
+        for port in (6379, 26379)
+        if other != host
+    }
+    assert found == web | database | redis
+
+
+def test_balancers_hear_each_other_and_nobody_else() -> None:
+    groups = {**GROUPS, "balancer": ["bal1", "web1"]}
+
+    found = {
+        host: [rule for rule in cluster.rules(groups, host, HOSTS, PORTS) if "protocol" in rule]
+        for host in HOSTS
+    }
+
+    assert found == {
+        "bal1": [{"protocol": 112, "source": "10.0.0.2"}],
+        "web1": [{"protocol": 112, "source": "10.0.0.1"}],
+        "web2": [],
+        "work1": [],
+    }
+
+
+def test_networks_hold_one_address_each() -> None:
+    assert cluster.networks(["web1", "work1", "web1"], HOSTS) == ["10.0.0.2/32", "fd00::4/128"]
+
+
+def test_the_database_takes_the_pools_of_all_processes_twice() -> None:
+    hosts = {**HOSTS, "web1": {"app_web_workers": 4}, "web2": {"app_workers": 1}}
+
+    needed = 2 * (4 + 2 + 1 + 2) * 16
+    assert needed + cluster.OTHER_CONNECTIONS <= cluster.connections(GROUPS, hosts) == 400
+    assert database._POOL_SIZE == cluster.POOL_SIZE
+
+
+def test_a_good_inventory_has_no_problem() -> None:
+    assert problems() == []
+    assert problems({"database": []}, app_database_url="postgresql://u:p@db.example.test/x") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"groups": {"workers": []}}, "The group workers has no host."),
+        ({"groups": {"balancer": []}}, "The group balancer has no host."),
+        ({"groups": {"web": []}}, "The group web has no host."),
+        ({"groups": {"redis": []}}, "The group redis has no host."),
+        ({"groups": {"redis": ["web1"]}}, "The group redis has 1 host, each with a Sentinel"),
+        ({"groups": {"redis": ["web1", "web2"]}}, "The group redis has 2 hosts, each with a"),
+        ({"groups": {"redis": ["web1"]}}, "redis_acknowledge_on_replica is true, and there is no"),
+        ({"groups": {"database": []}}, "several hosts cannot share an SQLite file."),
+        (
+            {"groups": {"database": []}, "app_database_url": "sqlite:////x.db"},
+            "several hosts cannot share an SQLite file.",
+        ),
+        ({"groups": {"database": ["web1", "web2"]}}, "database has 2 hosts (web1, web2)"),
+        ({"app_database_url": "postgresql://db.example.test/x"}, "There are two databases"),
+        ({"groups": {"web": ["web1", "other"]}}, "other is not in the group horizon."),
+        ({"groups": {"balancer": ["web1"], "redis": ["web1", "web2", "work1"]}}, "bal1 is in the"),
+        ({"hosts": {**HOSTS, "web1": {}}}, "web1 has no cluster_address."),
+        (
+            {"hosts": {**HOSTS, "web1": {"cluster_address": "127.0.0.1"}}},
+            "other hosts cannot reach",
+        ),
+        ({"hosts": {**HOSTS, "web1": {"cluster_address": "web1.lan"}}}, "other hosts cannot reach"),
+        ({"hosts": {**HOSTS, "web1": HOSTS["web2"]}}, "web2 has the cluster_address 10.0.0.3 of"),
+        ({"vault_redis_sentinel_password": None}, "vault_redis_sentinel_password is missing"),
+        (
+            {"vault_redis_sentinel_password": "CHANGE_ME"},
+            "vault_redis_sentinel_password is missing",
+        ),
+    ],
+)
+def test_a_wrong_inventory_is_told_with_what_to_change(
+    changes: dict[str, Any], sentence: str
+) -> None:
+    assert any(sentence in problem for problem in problems(**changes)), problems(**changes)
+
+
+def look(role: str = "master", keys: int = 0, follows: str = "", told: Any = ()) -> dict[str, Any]:
+    return {"role": role, "keys": keys, "follows": follows, "told": list(told)}
+
+
+NODES = {"bal1": "10.0.0.1", "web1": "10.0.0.2", "web2": "10.0.0.3"}
+
+
+@pytest.mark.parametrize(
+    ("looks", "address"),
+    [
+        ([look("absent"), look("absent"), look("absent")], "10.0.0.1:6379"),
+        ([look(), look(), look()], "10.0.0.1:6379"),
+        # A server that has become a cluster.
+        ([look(), look(keys=9), look("absent")], "10.0.0.2:6379"),
+        # Sentinels that have lost their files.
+        ([look("slave", 9, "10.0.0.3:6379"), look("absent"), look()], "10.0.0.3:6379"),
+        # One that was cut off still names the old one.
+        (
+            [look(told=(3, "10.0.0.3", 6379)), look(keys=9, told=(2, "10.0.0.2", 6379)), look()],
+            "10.0.0.3:6379",
+        ),
+    ],
+)
+def test_the_primary_is_found(looks: list[dict[str, Any]], address: str) -> None:
+    found = cluster.primary(dict(zip(NODES, looks, strict=True)), NODES, 6379)
+
+    assert (found["address"], found["problem"]) == (address, "")
+
+
+def test_two_servers_with_data_are_a_persons_matter() -> None:
+    looks = {"bal1": look(keys=1), "web1": look(keys=2), "web2": look()}
+
+    assert (
+        "bal1 and web1 each have a Redis with data"
+        in (cluster.primary(looks, NODES, 6379)["problem"])
+    )
+
+
+def test_a_part_of_the_hosts_does_not_say_who_is_the_primary() -> None:
+    assert "(web1, web2 was not)" in cluster.primary({"bal1": look()}, NODES, 6379)["problem"]
+    sure = cluster.primary({"bal1": look(told=(1, "10.0.0.2", 6379))}, NODES, 6379)
+    assert sure["host"] == "10.0.0.2"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "sentence"),
+    [
+        (["web1", "web2"], "name the one that is meant with --limit"),
+        (["work1"], "work1 has the database."),
+        (["bal1"], "bal1 is the only host of balancer"),
+        (["web1"], "Without web1 the group redis has fewer than 3 hosts"),
+    ],
+)
+def test_what_cannot_be_done_without_stays(hosts: list[str], sentence: str) -> None:
+    assert any(sentence in problem for problem in cluster.removal_problems(GROUPS, hosts))
+
+
+def test_another_host_can_go() -> None:
+    groups = {**GROUPS, "web": ["web1", "web2", "web3"]}
+
+    assert cluster.removal_problems(groups, ["web3"]) == []
+
+
+def test_one_of_two_balancers_can_go() -> None:
+    groups = {**GROUPS, "balancer": ["bal1", "bal2"]}
+
+    assert cluster.removal_problems(groups, ["bal2"]) == []

@@ -1,0 +1,531 @@
+"""What the roles write on the hosts of a cluster, tried with the real programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from service.settings import Settings
+from tests.ansible.cluster import ADDRESSES, GROUPS, PASSWORDS, Rendered, cluster, inventory, play
+from tests.ansible.conftest import load
+from tests.security.nginx import BINARY, nginx_before
+from tests.server_process import free_port
+from tests.servers import RealRedis, _redis_binary
+
+filters = load("filter_plugins/horizon_cluster.py")
+replication = load("library/horizon_replication.py")
+sentinels = load("module_utils/horizon_sentinels.py")
+
+APP, SENTINEL = PASSWORDS["vault_redis_app_password"], PASSWORDS["vault_redis_sentinel_password"]
+ADMIN = "admin-password-of-the-tests"
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    return cluster(tmp_path_factory.mktemp("cluster"))
+
+
+def test_each_host_runs_its_part(rendered: Rendered) -> None:
+    told = {
+        host: [rendered.value(host, "app_web_enabled"), rendered.value(host, "app_processes")]
+        for host in ADDRESSES
+    }
+
+    assert told == {"bal1": [False, 0], "web1": [True, 0], "web2": [True, 2], "work1": [False, 2]}
+    assert [host for host in ADDRESSES if rendered.value(host, "postgresql_enabled")] == ["work1"]
+    assert [host for host in ADDRESSES if rendered.value(host, "firewall_web")] == ["bal1"]
+
+
+def test_web_listens_for_the_balancer_on_the_private_address_alone(rendered: Rendered) -> None:
+    socket = rendered.text("web1", "app", "horizonai-bots.socket.j2")
+    listens = re.findall(r"(?m)^ListenStream=(.+)$", socket)
+
+    assert listens == ["/run/horizonai-bots.sock", f"{ADDRESSES['web1']}:8000"]
+    assert "Requires=horizonai-bots.socket" in rendered.text(
+        "web1", "app", "horizonai-bots.service.j2"
+    )
+    assert ".socket" not in rendered.text("work1", "app", "horizonai-bots.service.j2")
+
+
+def test_all_hosts_have_the_same_settings(rendered: Rendered) -> None:
+    texts = {rendered.text(host, "app", "env.j2") for host in ("web1", "web2", "work1")}
+
+    assert len(texts) == 1
+    lines = dict(line.split("=", 1) for line in texts.pop().splitlines() if "=" in line)
+    settings = {name: json.loads(value) for name, value in lines.items()}
+    assert settings["DB_HOST"] == ADDRESSES["work1"]
+    port = settings["REDIS_SENTINELS"].rpartition(":")[2]
+    assert settings["REDIS_SENTINELS"] == ",".join(
+        f"{ADDRESSES[host]}:{port}" for host in GROUPS["redis"]
+    )
+    names = {name.lower() for name in settings}
+    assert names - set(Settings.model_fields) - {"redis_acknowledge_on_replica"} <= {
+        *("redis_sentinels", "redis_sentinel_name", "redis_sentinel_user"),
+        "redis_sentinel_password",
+    }
+
+
+def test_the_database_lets_the_hosts_of_web_and_workers_in(rendered: Rendered) -> None:
+    assert rendered.value("work1", "postgresql_networks") == [
+        f"{ADDRESSES[host]}/32" for host in ("web1", "web2", "work1")
+    ]
+    text = rendered.text("work1", "postgresql", "horizonai-bots.conf.j2")
+    assert f"listen_addresses = 'localhost, {ADDRESSES['work1']}'" in text
+
+
+class WebHost:
+    """A web host behind the balancer that counts what it gets."""
+
+    def __init__(self, status: int = 200) -> None:
+        self.status = status
+        self.heard: list[str] = []
+
+    @contextmanager
+    def running(self, port: int) -> Iterator[None]:
+        host = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                host.heard.append(self.path)
+                self.send_response(host.status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+@pytest.mark.skipif(BINARY is None, reason="needs nginx")
+class TestBalancer:
+    """A real nginx with the role's site before two web hosts."""
+
+    @pytest.fixture
+    def ports(self) -> dict[str, int]:
+        return {host: free_port() for host in GROUPS["web"]}
+
+    @contextmanager
+    def balancer(
+        self, rendered: Rendered, folder: Path, ports: dict[str, int], down: str = ""
+    ) -> Iterator[Any]:
+        upstream = rendered.text("bal1", "nginx", "upstream.conf.j2")
+        for host, port in ports.items():
+            here = f"{ADDRESSES[host]}:8000 max_fails=2 fail_timeout=3s"
+            assert here in upstream
+            state = "down" if host == down else "max_fails=2 fail_timeout=3s"
+            upstream = upstream.replace(here, f"127.0.0.1:{port} {state}")
+        file = folder / "upstream.conf"
+        file.write_text(upstream)
+        site = {"nginx_backends": GROUPS["web"], "nginx_upstream_file": str(file)}
+        with nginx_before(folder / "none", folder / "nginx", **site) as nginx:
+            yield nginx
+
+    def test_a_web_host_that_is_gone_costs_no_message(
+        self, rendered: Rendered, tmp_path: Path, ports: dict[str, int]
+    ) -> None:
+        left = WebHost()
+        with self.balancer(rendered, tmp_path, ports) as nginx, left.running(ports["web2"]):
+            answers = [nginx.ask("POST", "/webhook/whatsapp", body=b"a=b")[0] for _ in range(6)]
+
+        assert answers == [200] * 6
+        assert len(left.heard) == 6
+
+    def test_a_message_that_one_host_cannot_take_goes_to_the_other(
+        self, rendered: Rendered, tmp_path: Path, ports: dict[str, int]
+    ) -> None:
+        bad, good = WebHost(503), WebHost()
+        with (
+            self.balancer(rendered, tmp_path, ports) as nginx,
+            bad.running(ports["web1"]),
+            good.running(ports["web2"]),
+        ):
+            answers = [nginx.ask("POST", "/webhook/whatsapp", body=b"a=b")[0] for _ in range(4)]
+
+        assert answers == [200] * 4
+        assert bad.heard
+        assert len(good.heard) == 4
+
+    def test_a_change_of_a_bot_is_sent_once(
+        self, rendered: Rendered, tmp_path: Path, ports: dict[str, int]
+    ) -> None:
+        hosts = {name: WebHost(503) for name in ports}
+        with ExitStack() as running:
+            nginx = running.enter_context(self.balancer(rendered, tmp_path, ports))
+            for name, host in hosts.items():
+                running.enter_context(host.running(ports[name]))
+            nginx.ask("POST", "/health", body=b"a=b")
+
+        assert sum(len(host.heard) for host in hosts.values()) == 1
+
+    def test_a_host_that_is_taken_out_gets_nothing(
+        self, rendered: Rendered, tmp_path: Path, ports: dict[str, int]
+    ) -> None:
+        out, left = WebHost(), WebHost()
+        with (
+            self.balancer(rendered, tmp_path, ports, down="web1") as nginx,
+            out.running(ports["web1"]),
+            left.running(ports["web2"]),
+        ):
+            answers = [nginx.ask("POST", "/webhook/whatsapp", body=b"a=b")[0] for _ in range(6)]
+
+        assert answers == [200] * 6
+        assert not out.heard
+
+
+class RoleRedis(RealRedis):
+    """A Redis of the group with the settings and users that the role writes."""
+
+    def __init__(self, rendered: Rendered, host: str) -> None:
+        super().__init__()
+        self.host = ADDRESSES[host]
+        users = rendered.value(host, "redis_all_users")
+        rules = [f"user {u['name']} {_password(u)}{u['rules']}" for u in users]
+        (self.folder / "users.acl").write_text(
+            "\n".join([*rules, f"user admin on >{ADMIN} ~* &* +@all", ""])
+        )
+        (self.folder / "admin").write_text(ADMIN + "\n")
+        config = rendered.text(host, "redis", "horizonai-bots.conf.j2")
+        self.port = int(re.findall(r"(?m)^port (\d+)$", config)[0])
+        # On a machine of its own it has loopback to itself.
+        config = re.sub(r"(?m)^bind .*$", f"bind {self.host}", config)
+        config = config.replace("/etc/redis/horizonai-bots.acl", str(self.folder / "users.acl"))
+        (self.folder / "ours.conf").write_text(f"{config}dir {self.folder}\n")
+        (self.folder / "redis.conf").write_text("# as the distribution brings it\n")
+
+    def _command(self) -> list[str | Path]:
+        return [_redis_binary(), self.folder / "redis.conf", "--include", self.folder / "ours.conf"]
+
+    def client(self, timeout_s: float = 5) -> redis.Redis:
+        client = super().client(timeout_s)
+        options = {"host": self.host, "username": "admin", "password": ADMIN}
+        client.connection_pool.connection_kwargs.update(options)
+        return client
+
+    def told(self) -> dict[str, Any]:
+        with self.client(1) as client:
+            told: dict[str, Any] = client.info("replication")
+        return told
+
+
+class RoleSentinel(RealRedis):
+    """A Sentinel with the settings and users that the role writes."""
+
+    def __init__(self, rendered: Rendered, host: str, primary: RoleRedis) -> None:
+        super().__init__()
+        self.host = ADDRESSES[host]
+        users = self.folder / "users.acl"
+        users.write_text("\n".join(rendered.value(host, "redis_sentinel_acl")) + "\n")
+        config = rendered.text(host, "redis", "horizonai-bots-sentinel.conf.j2")
+        self.port = int(re.findall(r"(?m)^port (\d+)$", config)[0])
+        config = re.sub(r"(?m)^bind .*$", f"bind {self.host}", config)
+        config = config.replace("/etc/redis/horizonai-bots-sentinel.acl", str(users))
+        config = config.replace("/var/lib/redis", str(self.folder))
+        (self.folder / "ours.conf").write_text(config)
+        (self.folder / "state").write_text(
+            f"sentinel monitor horizon {primary.host} {primary.port} 1\n"
+        )
+
+    def _command(self) -> list[str | Path]:
+        state, ours = self.folder / "state", self.folder / "ours.conf"
+        return [_redis_binary(), state, "--sentinel", "--include", ours]
+
+    def client(self, timeout_s: float = 5) -> redis.Redis:
+        client = super().client(timeout_s)
+        options = {"host": self.host, "username": "sentinel", "password": SENTINEL}
+        client.connection_pool.connection_kwargs.update(options)
+        return client
+
+    def record(self) -> dict[str, Any]:
+        with self.client(1) as client:
+            record: dict[str, Any] = client.sentinel_master("horizon")
+        return record
+
+
+def _password(user: dict[str, Any]) -> str:
+    return f">{user['password']} " if user.get("password") else ""
+
+
+def wait_for(condition: Any, within_s: float, what: str) -> None:
+    """Until it holds; a server that is away has not answered yet."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            if condition():
+                return
+        except redis.RedisError:
+            pass
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        time.sleep(0.1)
+
+
+class Group:
+    """The hosts of the group redis, and the steps of the role on each of them."""
+
+    def __init__(self, rendered: Rendered) -> None:
+        names = GROUPS["redis"]
+        self.addresses = rendered.value("bal1", "redis_sentinel_addresses")
+        self.nodes = {name: RoleRedis(rendered, name) for name in names}
+        first = self.nodes[names[0]]
+        self.sentinels = {name: RoleSentinel(rendered, name, first) for name in names}
+
+    def step(self, host: str, step: str, **params: Any) -> dict[str, Any]:
+        node = self.nodes[host]
+        given = {
+            "step": step,
+            "host": node.host,
+            "port": node.port,
+            "admin_file": str(node.folder / "admin"),
+            "address": node.host,
+            "name": "horizon",
+            "replication_password": PASSWORDS["vault_redis_replication_password"],
+            "sentinels": self.addresses,
+            "sentinel_password": SENTINEL,
+            **params,
+        }
+        told: dict[str, Any] = replication.run(given, check=False)
+        return told
+
+    def primary(self) -> str:
+        """Who that is by the filter that the role uses."""
+        looks = {host: self.step(host, "look") for host in self.nodes if self.nodes[host].running}
+        nodes = {host: node.host for host, node in self.nodes.items()}
+        port = next(iter(self.nodes.values())).port
+        found = filters.primary(looks, nodes, port)
+        assert not found["problem"]
+        return str(found["address"])
+
+    def run(self) -> list[str]:
+        """What the role changes on all hosts."""
+        primary = self.primary()
+        running = [host for host, node in self.nodes.items() if node.running]
+        told = [self.step(host, "follow", primary=primary) for host in running]
+        for host in running:
+            self.sentinels[host].start()
+        told += [self.step(host, "sentinel", quorum=2) for host in running]
+        return [change for answer in told for change in answer["changes"]]
+
+
+@pytest.mark.servers
+def test_redis_is_replicated_fails_over_and_stays_as_it_then_is(rendered: Rendered) -> None:
+    group = Group(rendered)
+    with ExitStack() as started:
+        for node in group.nodes.values():
+            started.enter_context(node)
+        for sentinel in group.sentinels.values():
+            started.callback(sentinel.__exit__, None, None, None)
+        first = group.nodes["bal1"]
+        with first.client() as client:
+            # A server that was alone until now.
+            client.config_set("min-replicas-to-write", 0)
+            client.set("hb:x", "kept")
+            client.config_set("min-replicas-to-write", 1)
+
+        assert f"Redis follows {first.host}:{first.port}" in group.run()
+        wait_for(
+            lambda: all(s.record()["num-other-sentinels"] == 2 for s in group.sentinels.values()),
+            20,
+            "three Sentinels that know each other",
+        )
+        assert {s.record()["quorum"] for s in group.sentinels.values()} == {2}
+        assert group.run() == []
+
+        assert sentinels.url_of_primary(
+            {
+                "REDIS_URL": "redis://horizon:secret@127.0.0.9:1/0",
+                "REDIS_SENTINELS": ",".join(group.addresses),
+                "REDIS_SENTINEL_USER": "horizon",
+                "REDIS_SENTINEL_PASSWORD": APP,
+            }
+        ) == (f"redis://horizon:secret@{first.host}:{first.port}/0")
+
+        first.kill()
+        others = [node for node in group.nodes.values() if node is not first]
+        wait_for(lambda: "master" in [n.told()["role"] for n in others], 30, "another primary")
+        new = next(node for node in others if node.told()["role"] == "master")
+        wait_for(lambda: group.primary() == f"{new.host}:{new.port}", 20, "Sentinels that say so")
+        assert group.run() == []
+
+        first.start()
+        wait_for(lambda: first.told()["role"] == "slave", 30, "the old primary follows")
+        wait_for(lambda: first.told()["master_link_status"] == "up", 30, "the link is up")
+        assert group.run() == []
+        assert new.told()["role"] == "master"
+        with new.client() as client:
+            assert client.get("hb:x") == "kept"
+
+        host = next(name for name, node in group.nodes.items() if node is new)
+        assert group.step(host, "leave")["changes"] == ["another Redis is the primary"]
+        assert group.primary() != f"{new.host}:{new.port}"
+        assert group.step(host, "leave")["changes"] == []
+
+        new.kill()
+        group.sentinels[host].kill()
+        left = [name for name in group.nodes if name != host]
+        for name in left:
+            assert group.step(name, "forget", others=1)["changes"]
+        assert {group.sentinels[name].record()["num-other-sentinels"] for name in left} == {1}
+        assert group.primary() in {f"{group.nodes[name].host}:{new.port}" for name in left}
+
+
+@pytest.mark.servers
+def test_a_redis_with_data_of_its_own_is_not_made_to_follow(
+    rendered: Rendered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = Group(rendered)
+    monkeypatch.setattr(replication, "TAKEN_OVER_WITHIN_S", 0)
+    stranger = group.nodes["web1"]
+    with stranger:
+        with stranger.client() as client:
+            client.config_set("min-replicas-to-write", 0)
+            client.set("hb:x", "mine")
+        url = f"redis://admin:{ADMIN}@{stranger.host}:{stranger.port}"
+        with pytest.raises(replication.ReplicationError, match="has 1 keys"):
+            replication.follow(
+                lambda: replication.Redis(url),
+                f"{stranger.host}:{stranger.port}",
+                "127.0.0.9:6379",
+                "p",
+                check=False,
+            )
+
+        assert stranger.told()["role"] == "master"
+
+
+@pytest.mark.servers
+def test_the_service_may_ask_a_sentinel_for_the_primary_and_nothing_else(
+    rendered: Rendered,
+) -> None:
+    group = Group(rendered)
+    sentinel = group.sentinels["bal1"]
+    with sentinel:
+        client = redis.Redis(
+            host=sentinel.host, port=sentinel.port, username="horizon", password=APP
+        )
+        assert client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "horizon")
+        assert client.execute_command("SENTINEL", "MASTER", "horizon")
+        assert client.execute_command("SENTINEL", "REPLICAS", "horizon") == []
+        for words in (("FAILOVER", "horizon"), ("RESET", "*"), ("REMOVE", "horizon")):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command("SENTINEL", *words)
+        with pytest.raises(redis.exceptions.AuthenticationError):
+            redis.Redis(host=sentinel.host, port=sentinel.port).ping()
+        client.close()
+
+
+def test_wrong_inventories_end_in_preflight_with_what_to_change(tmp_path: Path) -> None:
+    hosts = {"one": {"cluster_address": "10.0.0.1"}, "two": {}}
+    groups = {
+        "balancer": ["one"],
+        "web": ["one", "two"],
+        "workers": [],
+        "redis": ["one"],
+        "database": ["one", "two"],
+    }
+    file = inventory(
+        tmp_path,
+        groups,
+        hosts,
+        ansible_become=False,
+        vault_redis_sentinel_password="",
+        redis_acknowledge_on_replica=True,
+    )
+
+    run = play(file, "site.yml", "--tags", "preflight")
+
+    told = " ".join(run.stdout.split())
+    assert run.returncode != 0
+    for sentence in (
+        "The group workers has no host.",
+        "two has no cluster_address.",
+        "The group redis has 1 host, each with a Sentinel",
+        "redis_acknowledge_on_replica is true, and there is no replica.",
+        "vault_redis_sentinel_password is missing",
+        "The group database has 2 hosts (one, two)",
+        "cluster_address: 10.0.0.1",
+    ):
+        assert sentence in told, run.stdout
+    assert "changed=0" in told
+    assert re.search(r"changed=[1-9]", told) is None
+
+
+SYSTEMCTL = """#!/bin/sh
+case "$*" in
+*show*) echo LoadState=loaded; echo ActiveState=active ;;
+*reload*) cat "{upstream}" >>"{seen}" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("playbook", ["deploy.yml", "rollback.yml"])
+def test_a_web_host_is_out_for_its_deploy_and_back_when_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, playbook: str
+) -> None:
+    upstream, seen = tmp_path / "upstream.conf", tmp_path / "seen"
+    program = tmp_path / "systemctl"
+    program.write_text(SYSTEMCTL.format(upstream=upstream, seen=seen))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    hosts = {
+        name: {"cluster_address": address, "app_root": str(tmp_path / "none")}
+        for name, address in ADDRESSES.items()
+    }
+    file = inventory(tmp_path, GROUPS, hosts, ansible_become=False)
+
+    run = play(file, playbook, "-e", f"nginx_upstream_file={upstream}")
+
+    assert run.returncode != 0
+    assert "ansible-playbook site.yml" in run.stdout + run.stderr
+    out, back = (text.split("# Managed")[0] for text in seen.read_text().split("bots {")[1:])
+    assert len(re.findall(r"server \S+ down;", out)) == 1
+    assert "down" not in back
+    assert back in upstream.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["site.yml", "-e", "state=absent", "--limit", "bal1"],
+            "bal1 is the only host of balancer",
+        ),
+        (["site.yml", "-e", "state=absent"], "name the one that is meant with --limit"),
+        (["site.yml", "-e", "state=gone"], "present or absent is needed"),
+        (
+            ["restore.yml", "-e", "confirmar=web1", "--limit", "web1"],
+            "comparte sus datos con otros",
+        ),
+    ],
+)
+def test_what_a_cluster_cannot_do_is_refused(
+    tmp_path: Path, words: list[str], sentence: str
+) -> None:
+    hosts = {name: {"cluster_address": address} for name, address in ADDRESSES.items()}
+    file = inventory(tmp_path, GROUPS, hosts, ansible_become=False)
+
+    run = play(file, *words)
+
+    told = " ".join((run.stdout + run.stderr).split())
+    assert run.returncode != 0
+    assert sentence in told
+    assert re.search(r"changed=[1-9]", told) is None
