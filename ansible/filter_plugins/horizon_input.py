@@ -29,6 +29,10 @@ OTHERS = re.compile(r"(ansible|own|vault|client|monitor|input|local)_\w+")
 TAKEN = re.compile(r"\b([a-z]\w+) *\| *default\(")
 
 
+ANSIBLE_TAGS = {"all", "always", "never", "tagged", "untagged"}
+# Each playbook that Molecule starts is told to skip these.
+MOLECULE_TAGS = {"molecule-notest", "notest"}
+
 _TAGS = re.compile(r"\btags: \[([^]]*)\]")
 
 
@@ -145,7 +149,7 @@ def _host_problems(wanted: Sequence[str], hosts: Sequence[str], servidor: str) -
 def _tag_problems(tags: Sequence[str]) -> list[str]:
     """A role's tags are its name, and parts of it that its tasks name."""
     roles = {path.name for path in ROLES.iterdir()}
-    known = roles | _tags_of_tasks() | {"all", "always", "never", "tagged", "untagged"}
+    known = roles | _tags_of_tasks() | ANSIBLE_TAGS | MOLECULE_TAGS
     return [
         f"There is no tag {tag}. The tags are {', '.join(sorted(roles))}."
         for tag in tags
