@@ -131,7 +131,9 @@ class FakeHost:
         for start, answer in self.codes.items():
             if line.startswith(start):
                 return answer
-        if line.startswith(("systemctl start", "systemctl restart")):
+        if line == "systemctl start certbot.service":
+            self.cert = (89.0, "Let's Encrypt")
+        elif line.startswith(("systemctl start", "systemctl restart")):
             if command[2] not in self.stubborn:
                 self.active[command[2]] = "active"
         elif line.startswith("systemctl enable"):
@@ -145,8 +147,6 @@ class FakeHost:
             self.owners[command[2]] = ("root", "bots", self.owners[command[2]][2])
         elif line.startswith("systemctl reload nginx"):
             self.is_served = True
-        elif line.startswith("certbot renew"):
-            self.cert = (89.0, "Let's Encrypt")
         elif line.startswith("timedatectl show"):
             return 0, "yes\n"
         elif line.startswith("systemd-detect-virt"):
@@ -227,7 +227,7 @@ def test_what_is_safe_is_mended(
 
 def test_nginx_is_not_made_to_serve_a_worse_certificate(host: FakeHost) -> None:
     host.cert, host.is_served = (3.0, "nobody"), False
-    host.codes["certbot renew"] = (1, "no answer")
+    host.codes["systemctl start certbot.service"] = (1, "no answer")
 
     assert worse(host) == {"certificate": "wrong", "served certificate": "wrong"}
     assert "systemctl reload nginx.service" not in host.commands

@@ -362,12 +362,6 @@ def _served() -> str:
 def test_a_repair_that_was_killed_between_a_renewal_and_its_use() -> None:
     """The new certificate is on the disk, and nginx was not told."""
     renewal = f"/etc/letsencrypt/renewal/{DOMAIN}.conf"
-    # The scenario's authority has a root of its own, which certbot.service is told.
-    certbot = (
-        "#!/bin/sh\nexport REQUESTS_CA_BUNDLE=/etc/letsencrypt/horizonai-bots-acme-ca.pem\n"
-        'exec /usr/bin/certbot "$@"\n'
-    )
-    on(MACHINE, f"cat >{PROGRAMS}/certbot && chmod 755 {PROGRAMS}/certbot", stdin=certbot)
     short = "/run/short"
     on(
         MACHINE,
@@ -382,7 +376,7 @@ def test_a_repair_that_was_killed_between_a_renewal_and_its_use() -> None:
             run = Begun("repair.yml")
             print(run.kill(MACHINE, f"{PROGRAMS}/systemctl ", "--new", REACHED))
     finally:
-        on(MACHINE, f"rm {PROGRAMS}/certbot && mv {renewal}.kept {renewal}")
+        on(MACHINE, f"mv {renewal}.kept {renewal}")
     assert _served() == before
     assert "/live/" in on(MACHINE, f"readlink {TLS}")
 
