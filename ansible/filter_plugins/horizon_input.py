@@ -31,7 +31,7 @@ TAKEN = re.compile(r"\b([a-z]\w+) *\| *default\(")
 
 ANSIBLE_TAGS = {"all", "always", "never", "tagged", "untagged"}
 # Each playbook that Molecule starts is told to skip these.
-MOLECULE_TAGS = {"molecule-notest", "notest"}
+MOLECULE_TAGS = {"molecule-notest", "molecule-idempotence-notest", "notest"}
 
 _TAGS = re.compile(r"\btags: \[([^]]*)\]")
 
