@@ -63,7 +63,8 @@ HORIZONCTL = """
         target = pathlib.Path(words[2])
         (target / "database.sqlite").write_text((folder / "horizon.db").read_text())
         taken_at = words[words.index("--taken-at") + 1]
-        manifest = {{"taken_at": taken_at, "database": {{"census": {{"turns": {{"rows": 7}}}}}}}}
+        census = {{"turns": {{"rows": 5}}, "bots": {{"rows": answers.get("bots", 2)}}}}
+        manifest = {{"taken_at": taken_at, "database": {{"census": census}}}}
         (target / "manifest.json").write_text(json.dumps(manifest))
         print(json.dumps(manifest))
     elif name in answers and answers[name].get("refused"):
@@ -99,13 +100,14 @@ RESTIC = """
     if config.read_text() != password:
         fail("wrong password or no key found")
     if words[0] == "backup":
-        host, paths = words[words.index("--host") + 1], words[words.index("--tag") + 2:]
+        host, paths = words[words.index("--host") + 1], words[words.index("--tag") + 4:]
         name = uuid.uuid4().hex * 2
         for path in paths:
             if pathlib.Path(path).is_dir():
                 shutil.copytree(path, repository / name / path.lstrip("/"), symlinks=True)
         at = datetime.datetime.now(datetime.timezone.utc).isoformat()
-        told = dict(id=name, short_id=name[:8], time=at, hostname=host)
+        tags = [after for word, after in zip(words, words[1:]) if word == "--tag"]
+        told = dict(id=name, short_id=name[:8], time=at, hostname=host, tags=tags)
         (repository / (name + ".json")).write_text(json.dumps(told))
         print(json.dumps(dict(message_type="summary", snapshot_id=name, data_added=1,
                               total_bytes_processed=1)))

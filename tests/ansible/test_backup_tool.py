@@ -161,6 +161,25 @@ def test_an_unknown_snapshot_is_named_beside_the_known(backed_up: BackupHost) ->
     assert known in told
 
 
+def test_the_empty_backup_of_a_new_server_does_not_pass_for_the_lost_data(
+    backed_up: BackupHost,
+) -> None:
+    (old,) = backed_up.done("snapshots")["snapshots"]
+    backed_up.answer(bots=0)
+    backed_up.done("run")
+    _, empty = backed_up.done("snapshots")["snapshots"]
+    backed_up.client().set("hb:present", 1)
+
+    told = backed_up.refused("restore")
+
+    assert f"The newest backup, {empty['id']}" in told
+    assert f"has no bot; {old['id']}" in told
+    assert f"-e snapshot={old['id']}" in told
+    assert backed_up.client().get("hb:present") == b"1"
+    backed_up.answer(restore_reconcile=RECONCILED)
+    assert backed_up.done("restore", "--snapshot", empty["id"])["snapshot"] == empty["id"]
+
+
 @pytest.mark.parametrize("command", ["init", "run", "restore", "drill", "snapshots"])
 def test_a_wrong_password_is_said_with_its_remedy(backed_up: BackupHost, command: str) -> None:
     (backed_up.folder / "password").write_text("another password\n")

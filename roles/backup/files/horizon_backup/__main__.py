@@ -14,7 +14,7 @@ from typing import Any
 
 from horizon_backup.drill import drill
 from horizon_backup.host import Config, ToolError
-from horizon_backup.restic import Restic
+from horizon_backup.restic import LATEST, Restic
 from horizon_backup.restore import restore
 from horizon_backup.take import take
 
@@ -22,7 +22,7 @@ from horizon_backup.take import take
 def main() -> int:
     parser = argparse.ArgumentParser(prog="horizonai-backup")
     parser.add_argument("command", choices=["run", "init", "snapshots", "restore", "drill"])
-    parser.add_argument("--snapshot", default="latest")
+    parser.add_argument("--snapshot", default=LATEST)
     parser.add_argument("--config", type=Path, default=Path("/etc/horizonai-bots/backup.json"))
     given = parser.parse_args()
     os.umask(0o077)
@@ -48,7 +48,9 @@ def _do(command: str, snapshot: str, path: Path) -> dict[str, Any]:
     config = Config.read(path)
     if command == "snapshots":
         found = Restic(config).snapshots()
-        return {"snapshots": [{"id": s.short_id, "at": s.at.isoformat()} for s in found]}
+        return {
+            "snapshots": [{"id": s.short_id, "at": s.at.isoformat(), "bots": s.bots} for s in found]
+        }
     with _alone(config.folder):
         if command == "init":
             restic = Restic(config)

@@ -11,11 +11,12 @@ from typing import Any
 
 from horizon_backup import redis_copy
 from horizon_backup.host import Config, ToolError, horizonctl
+from horizon_backup.restic import LATEST
 from horizon_backup.restore import fetch
 from horizon_backup.state import State
 
 
-def drill(config: Config, wanted: str = "latest") -> dict[str, Any]:
+def drill(config: Config, wanted: str = LATEST) -> dict[str, Any]:
     """Restore a snapshot into a folder, compare it, answer a test message with it. Raises ToolError."""
     state = State(config.folder, config.max_age_s)
     _clear(config)
@@ -55,7 +56,7 @@ def _drill(config: Config, wanted: str) -> dict[str, Any]:
         )
     taken_at = datetime.fromisoformat(found["taken_at"])
     age_s = (datetime.now(UTC) - taken_at).total_seconds()
-    if age_s > config.max_age_s and wanted == "latest":
+    if age_s > config.max_age_s and wanted == LATEST:
         raise ToolError(
             f"The newest backup is {age_s / 3600:.0f} hours old: "
             "`journalctl -u horizonai-bots-backup` tells why none was taken since."

@@ -16,6 +16,8 @@ from typing import Any
 from horizon_backup.host import Config, ToolError, run
 
 TAG = "horizonai-bots"
+LATEST = "latest"
+_BOTS = "bots="
 _DAY_S = 86_400
 _NO_REPOSITORY = re.compile(
     r"Is there a repository at the following location|unable to open config file|"
@@ -34,6 +36,11 @@ class Snapshot:
     short_id: str
     at: datetime
     host: str
+    bots: int | None
+    """How many bots it holds; None when its tags do not say."""
+
+    def __str__(self) -> str:
+        return f"{self.short_id} ({self.at:%Y-%m-%d %H:%M})"
 
 
 class Restic:
@@ -68,11 +75,12 @@ class Restic:
                 if pack.stat().st_mtime < time.time() - _DAY_S:
                     pack.unlink(missing_ok=True)
 
-    def backup(self, paths: Sequence[str]) -> dict[str, Any]:
-        """Take a snapshot; restic's own summary."""
+    def backup(self, paths: Sequence[str], bots: int) -> dict[str, Any]:
+        """Take a snapshot, marked with how many bots it holds; restic's own summary."""
         ended = self._do(
             "The snapshot cannot be written",
             *("backup", "--json", "--host", self._config.host, "--tag", TAG),
+            *("--tag", f"{_BOTS}{bots}"),
             *paths,
         )
         for line in reversed(ended.stdout.splitlines()):
@@ -106,7 +114,10 @@ class Restic:
             *("snapshots", "--no-lock", "--json", "--host", self._config.host, "--tag", TAG),
         )
         found = [
-            Snapshot(told["id"], told["short_id"], _moment(told["time"]), told["hostname"])
+            Snapshot(
+                *(told["id"], told["short_id"], _moment(told["time"]), told["hostname"]),
+                _bots_in(told.get("tags") or []),
+            )
             for told in json.loads(ended.stdout) or []
         ]
         return sorted(found, key=lambda snapshot: snapshot.at)
@@ -120,13 +131,22 @@ class Restic:
                 "with `ansible-playbook backup.yml`, or set backup_host to the name that it was made "
                 "under."
             )
-        if wanted == "latest":
+        if wanted == LATEST:
             return found[-1]
         same = [snapshot for snapshot in found if wanted and snapshot.id.startswith(wanted)]
         if len(same) != 1:
-            known = ", ".join(f"{s.short_id} ({s.at:%Y-%m-%d %H:%M})" for s in found[-10:])
+            known = ", ".join(map(str, found[-10:]))
             raise ToolError(f"There is no snapshot {wanted}. The last ones: {known}.")
         return same[0]
+
+    def before_loss(self) -> tuple[Snapshot, Snapshot] | None:
+        """The newest, without bots, and the newest with bots; None when there are no such two.
+
+        A host that was installed anew after a loss takes its own empty backup every night.
+        """
+        found = self.snapshots()
+        full = [snapshot for snapshot in found if snapshot.bots]
+        return (found[-1], full[-1]) if full and found[-1].bots == 0 else None
 
     def restore(self, snapshot: Snapshot, target: Path) -> None:
         self._do(
@@ -172,6 +192,11 @@ class Restic:
         else:
             remedy = told.splitlines()[-1] if told else f"exit code {ended.returncode}"
         return ToolError(f"{what}: {remedy}.")
+
+
+def _bots_in(tags: Sequence[str]) -> int | None:
+    told = [tag.removeprefix(_BOTS) for tag in tags if tag.startswith(_BOTS)]
+    return int(told[0]) if told and told[0].isdigit() else None
 
 
 def _moment(text: str) -> datetime:

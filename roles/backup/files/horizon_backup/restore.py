@@ -10,7 +10,7 @@ from typing import Any
 
 from horizon_backup import redis_copy
 from horizon_backup.host import Config, ToolError, fresh_folder, give, horizonctl, run
-from horizon_backup.restic import Restic, Snapshot
+from horizon_backup.restic import LATEST, Restic, Snapshot
 
 SERVICE = ("horizonai-bots.socket", "horizonai-bots.service")
 """The socket too: a connection to it would start the rest."""
@@ -20,6 +20,12 @@ _READY_WITHIN_S = 120
 def restore(config: Config, wanted: str) -> dict[str, Any]:
     """Restore a snapshot. It may be run again after it was interrupted anywhere. Raises ToolError."""
     began = time.monotonic()
+    if wanted == LATEST and (found := Restic(config).before_loss()):
+        newest, full = found
+        raise ToolError(
+            f"The newest backup, {newest}, has no bot; {full} has {full.bots}. Name the one that you "
+            f"want: -e snapshot={full.short_id} or -e snapshot={newest.short_id}."
+        )
     snapshot, bundle = fetch(config, wanted, config.folder / "restore")
     checked = horizonctl(
         config, "restore", "check", str(bundle), what="The backup cannot be used here"

@@ -55,10 +55,12 @@ def _take(config: Config, stage: Path) -> dict[str, Any]:
     restic = Restic(config)
     restic.clear()
     paths = [path for path in config.paths if Path(path).exists()]
-    summary = restic.backup([str(stage), *paths])
-    restic.forget()
-    restic.check()
     census = manifest["database"]["census"]
+    summary = restic.backup([str(stage), *paths], census["bots"]["rows"])
+    # An empty one does not stand for those of the same day or week that have the lost data.
+    if restic.before_loss() is None:
+        restic.forget()
+    restic.check()
     return {
         "snapshot": summary["snapshot_id"][:8],
         "taken_at": manifest["taken_at"],
