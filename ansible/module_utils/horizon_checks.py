@@ -19,6 +19,7 @@ MIN_MEMORY_MB = 64
 MOST_CLOCK_S = 5
 LEAST_CERTIFICATE_DAYS = 15
 MOST_QUEUE_S = 300
+RENEWAL = "certbot.service"
 LOOPBACK = ("127.", "[::1]", "::1")
 
 
@@ -211,9 +212,14 @@ def _failed(host: Host) -> str | None:
     return f"failed: {', '.join(units)}" if units else None
 
 
-def _forget_failed(host: Host) -> None:
-    """Of units that have a successor: those of the running release have been started before."""
+def _mend_failed(host: Host) -> None:
+    """Releases that have a successor are forgotten: those of the running one have been started before.
+
+    A renewal is tried again: it asks for nothing that is not due.
+    """
     for unit in host.failed_units():
+        if unit == RENEWAL:
+            _renew(host)
         if unit.startswith(("horizonai-bots@", "horizonai-bots-worker@")):
             host.run("systemctl", "reset-failed", unit)
 
@@ -316,8 +322,8 @@ def _reload_nginx(host: Host) -> None:
 
 
 def _renew(host: Host) -> None:
-    # The unit of the timer: it knows the proxy and the authority's root.
-    host.run("systemctl", "start", "certbot.service")
+    # What its timer starts: it knows the proxy and the authority's root.
+    host.run("systemctl", "start", RENEWAL)
 
 
 # Files
@@ -517,7 +523,7 @@ CHECKS = [
     Check("web", _web_down, LOGS, _start_release),
     Check("workers", _workers_down, WORKER_LOGS, _start_release),
     Check("heartbeats", _beats, WORKER_LOGS, _wait_beats),
-    Check("failed units", _failed, "systemctl status, then systemctl reset-failed", _forget_failed),
+    Check("failed units", _failed, "systemctl status, then systemctl reset-failed", _mend_failed),
     Check("nginx's settings", _nginx_wrong, f"nginx -t, then {SITE} --tags nginx"),
     Check("nginx", _is_down("nginx.service"), "journalctl -u nginx", _restart_nginx),
     _unit("keepalived", "keepalived.service", "journalctl -u keepalived"),

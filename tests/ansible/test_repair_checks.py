@@ -133,6 +133,7 @@ class FakeHost:
                 return answer
         if line == "systemctl start certbot.service":
             self.cert = (89.0, "Let's Encrypt")
+            self.failed = [unit for unit in self.failed if unit != command[2]]
         elif line.startswith(("systemctl start", "systemctl restart")):
             if command[2] not in self.stubborn:
                 self.active[command[2]] = "active"
@@ -206,6 +207,7 @@ MENDED: list[tuple[str, Callable[[FakeHost], object]]] = [
     ("start with the machine", lambda host: host.enabled.update({"nginx.service": "disabled"})),
     ("start with the machine", lambda host: host.enabled.update({WORKER: "disabled"})),
     ("failed units", lambda host: host.failed.append("horizonai-bots@old.service")),
+    ("failed units", lambda host: host.failed.append("certbot.service")),
     ("permissions", lambda host: host.owners.update({"/etc/env": ("root", "bots", 0o644)})),
     ("permissions", lambda host: host.owners.update({"/etc/env": ("someone", "bots", 0o640)})),
     ("certificate", lambda host: setattr(host, "cert", (3.0, "Let's Encrypt"))),
