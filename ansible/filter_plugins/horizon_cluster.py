@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
 Finding = dict[str, str]
 Groups = Mapping[str, Sequence[str]]
+Address = IPv4Address | IPv6Address
 
 PARTS = ("balancer", "web", "workers", "redis", "database")
 LEAST_SENTINELS = 3
@@ -149,12 +150,52 @@ def problems(
 ) -> list[Finding]:
     """What no cluster can be made of, each with what to change. `values` holds None for undefined."""
     if not is_cluster(groups):
-        return []
+        return _no_groups(hosts, hostvars)
     return [
         *_groups(groups, hosts, values),
         *_addresses(hosts, hostvars),
         *_redis(groups, values),
         *_database(groups, values),
+        *_other_database(groups, hosts, hostvars),
+    ]
+
+
+def address_problems(
+    groups: Groups, host: str, hostvars: Mapping[str, Any], interfaces: Sequence[str]
+) -> list[Finding]:
+    """Why the others would not find this host. `interfaces` holds its addresses; empty: not known."""
+    address = _usable(str(hostvars[host].get("cluster_address") or ""))
+    if not is_cluster(groups) or address is None or not interfaces:
+        return []
+    if address in {ip_address(each.partition("%")[0]) for each in interfaces}:
+        return []
+    return [
+        _finding(
+            f"No interface of {host} has its cluster_address {address}.",
+            "correct cluster_address, or give it to the host.",
+        )
+    ]
+
+
+def database_problems(
+    groups: Groups, host: str, hostvars: Mapping[str, Any], present: str
+) -> list[Finding]:
+    """Why the service cannot be sent to another PostgreSQL, which would begin empty.
+
+    `present` is the host that it uses now; empty: none, or on the machine that it runs on.
+    """
+    hosts = groups.get("database", ())
+    if not {"web", "workers"} & set(parts(groups, host)) or len(hosts) != 1 or not present:
+        return []
+    wanted = str(hostvars[hosts[0]].get("cluster_address") or "")
+    if present == wanted or present.startswith("/") or _usable(present) is None:
+        return []
+    return [
+        _finding(
+            f"The service's data are in the PostgreSQL of {present}, and the group database names "
+            f"{hosts[0]} ({wanted}), where it would find none.",
+            "name that host again; docs/cluster.md, Moving the database, says how the data move.",
+        )
     ]
 
 
@@ -169,7 +210,7 @@ def removal_problems(groups: Groups, hosts: Sequence[str]) -> list[str]:
     found = []
     if "database" in carried:
         found.append(
-            f"{host} has the database. Move it first: docs/cluster.md says how the data are copied."
+            f"{host} has the database. Move it first: docs/cluster.md, Moving the database."
         )
     for part in ("balancer", "web", "workers"):
         if list(groups.get(part, ())) == [host]:
@@ -213,24 +254,45 @@ def _groups(groups: Groups, hosts: Sequence[str], values: Mapping[str, Any]) -> 
     return found
 
 
+def _no_groups(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[Finding]:
+    meant = [host for host in hosts if hostvars[host].get("cluster_address")]
+    if not meant:
+        return []
+    return [
+        _finding(
+            f"{', '.join(meant)} has a cluster_address, and the inventory has none of the groups "
+            f"{', '.join(PARTS)}: each host would be a server of its own.",
+            "write the groups as inventories/example-cluster has them, or take cluster_address out.",
+        )
+    ]
+
+
 def _addresses(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[Finding]:
     found: list[Finding] = []
-    owner: dict[str, str] = {}
+    owner: dict[Address, str] = {}
     for host in hosts:
-        address = str(hostvars[host].get("cluster_address") or "")
-        if not address:
+        text = str(hostvars[host].get("cluster_address") or "")
+        address = _usable(text)
+        if not text:
             wrong = "has no cluster_address"
-        elif not _is_usable(address):
-            wrong = f"has the cluster_address {address}, which other hosts cannot reach"
+        elif address is None:
+            wrong = (
+                f"has the cluster_address {text}, which is no address that other hosts can reach"
+            )
+        elif address.is_global:
+            wrong = (
+                f"has the public cluster_address {text}, and hosts talk to each other in clear text"
+            )
         elif address in owner:
-            wrong = f"has the cluster_address {address} of {owner[address]}"
+            wrong = f"has the cluster_address {text} of {owner[address]}"
         else:
             owner[address] = host
             continue
         found.append(
             _finding(
                 f"{host} {wrong}.",
-                f"write its private address below {host} in the inventory: cluster_address: 10.0.0.1",
+                f"write its address in a private network or a VPN below {host} in the inventory, without "
+                "the network's length, like: cluster_address: 10.0.0.1",
             )
         )
     return found
@@ -300,17 +362,46 @@ def _external_database(values: Mapping[str, Any]) -> bool:
     return str(values.get("app_database_url") or "").startswith("postgres")
 
 
-def _is_usable(address: str) -> bool:
+def _other_database(
+    groups: Groups, hosts: Sequence[str], hostvars: Mapping[str, Any]
+) -> list[Finding]:
+    """Hosts whose variable, which a single server has, says something else than the group."""
+    said = [(host, hostvars[host].get("postgresql_enabled")) for host in hosts]
+    wrong = [
+        f"{value} for {host}"
+        for host, value in said
+        if value is not None and _is_true(value) != (host in groups.get("database", ()))
+    ]
+    if not wrong:
+        return []
+    return [
+        _finding(
+            f"postgresql_enabled is {', '.join(wrong)}, and the group database says something else.",
+            "take the variable out: PostgreSQL is on the host of the group database.",
+        )
+    ]
+
+
+def _usable(text: str) -> Address | None:
+    """None for what is no address, and for those of no single other host."""
     try:
-        found = ip_address(address)
+        found = ip_address(text)
     except ValueError:
-        return False
-    return not (found.is_loopback or found.is_unspecified or found.is_multicast)
+        return None
+    useless = (
+        *(found.is_loopback, found.is_unspecified, found.is_multicast, found.is_link_local),
+        str(found) == "255.255.255.255",
+    )
+    return None if any(useless) else found
 
 
 def _on(values: Mapping[str, Any], name: str, *, default: bool) -> bool:
     value = values.get(name)
-    return default if value is None else str(value).lower() in ("true", "yes", "on", "1")
+    return default if value is None else _is_true(value)
+
+
+def _is_true(value: Any) -> bool:
+    return str(value).lower() in ("true", "yes", "on", "1")
 
 
 def _finding(problem: str, remedy: str) -> Finding:
@@ -332,5 +423,7 @@ class FilterModule:
             "horizon_connections": connections,
             "horizon_primary": primary,
             "horizon_cluster_problems": problems,
+            "horizon_address_problems": address_problems,
+            "horizon_database_problems": database_problems,
             "horizon_removal_problems": removal_problems,
         }

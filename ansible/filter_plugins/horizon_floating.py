@@ -42,11 +42,7 @@ def interface_towards(facts: Mapping[str, Any], address: str) -> str:
 
 
 def problems(
-    groups: Groups,
-    host: str,
-    hostvars: Mapping[str, Any],
-    values: Mapping[str, Any],
-    facts: Mapping[str, Any],
+    groups: Groups, hostvars: Mapping[str, Any], values: Mapping[str, Any]
 ) -> list[Finding]:
     """Why the balancers cannot share an address. `values` holds None for undefined."""
     balancers = groups.get("balancer", ())
@@ -56,7 +52,7 @@ def problems(
     if not text:
         return _none(balancers)
     address = _parsed(text)
-    if address is None:
+    if address is None or _is_network(address):
         return [
             _finding(
                 f"keepalived_address is {text}, and no address with the length of its network.",
@@ -72,9 +68,6 @@ def problems(
                 f"write a number from 1 to 255: keepalived_router_id: {ROUTER_ID}",
             )
         )
-    own = str(hostvars[host].get("cluster_address") or "") if host in balancers else ""
-    if own and facts.get("interfaces") and not _has(facts, own):
-        found.append(_finding(_nowhere(own), "correct cluster_address, or give it to the host."))
     return found
 
 
@@ -115,6 +108,15 @@ def _none(balancers: Sequence[str]) -> list[Finding]:
             "keepalived_enabled: false",
         )
     ]
+
+
+def _is_network(address: Interface) -> bool:
+    """Whether it names a whole network, or all hosts of one, and no single one."""
+    network = address.network
+    return network.num_addresses > 2 and address.ip in (
+        network.network_address,
+        network.broadcast_address,
+    )
 
 
 def _taken(address: Interface, hostvars: Mapping[str, Any]) -> list[Finding]:
@@ -172,10 +174,6 @@ def _networks(facts: Mapping[str, Any]) -> Iterator[tuple[str, Interface]]:
                 yield str(fact["device"]), ip_interface(f"{each['address']}/{each['netmask']}")
         for each in fact.get("ipv6") or ():
             yield str(fact["device"]), ip_interface(f"{each['address']}/{each['prefix']}")
-
-
-def _has(facts: Mapping[str, Any], address: str) -> bool:
-    return any(str(found.ip) == address for _, found in _networks(facts))
 
 
 def _nowhere(address: str) -> str:

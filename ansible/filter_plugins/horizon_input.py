@@ -141,8 +141,9 @@ def _host_problems(wanted: Sequence[str], hosts: Sequence[str], servidor: str) -
     if wanted:
         return [f"--limit leaves none of the hosts {', '.join(wanted)}."]
     return [
-        "The inventory has no host in the group horizon: name yours, like -i inventories/mine, and put "
-        "the server into it (inventories/example shows how)."
+        "The inventory has no host in the group horizon, or in a cluster none in web and workers: name "
+        "yours, like -i inventories/mine, and put the servers there (inventories/example and "
+        "inventories/example-cluster show how)."
     ]
 
 

@@ -121,6 +121,10 @@ packages:
   type: list
   elements: str
   returned: always
+database_host:
+  description: PostgreSQL's host by the service's present settings; empty where it has none.
+  type: str
+  returned: always
 memory_mb:
   description: Memory that this host may use, its control groups' limits included, in MB.
   type: int
@@ -202,6 +206,7 @@ def main() -> None:
         notes=[finding._asdict() for finding in notes],
         apt_ready=apt_ready(ROOT),
         packages=horizon_host.packages(ROOT),
+        database_host=horizon_host.database_host(ROOT),
         memory_mb=horizon_host.memory_mb(ROOT),
         controller_time=module.params["controller_time"],
         time=clock,

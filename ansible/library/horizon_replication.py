@@ -11,7 +11,8 @@ description:
   - O(step=follow) makes a Redis follow the primary when it follows nobody and has no data. One that has
     is left to the Sentinels, and when they leave it alone too, the module fails. It never demotes a
     primary that the Sentinels know, and never promotes.
-  - O(step=sentinel) sets the quorum of this host's Sentinel.
+  - O(step=sentinel) sets the quorum of this host's Sentinel, and has it forget those that are no longer
+    among O(sentinels): they would count as votes. To be run on one host after another.
   - O(step=leave) has the Sentinels choose another primary when this host's Redis is it.
   - O(step=forget) has this host's Sentinel find its replicas and the other Sentinels anew.
 options:
@@ -163,6 +164,19 @@ def set_quorum(sentinel: Redis, name: str, quorum: int, *, check: bool) -> list[
     return [f"{quorum} Sentinels have to agree"]
 
 
+def forget_gone(params: dict[str, Any], sentinel: Redis, *, check: bool) -> list[str]:
+    """Returns what was changed. Raises ReplicationError.
+
+    A machine that is gone for good counts as one more Sentinel until it is forgotten, and the rest may be
+    too few to choose a primary. While one is being chosen nothing is forgotten.
+    """
+    record = sentinel.pairs("SENTINEL", "MASTER", params["name"])
+    others = len(params["sentinels"]) - 1
+    if int(record["num-other-sentinels"]) <= others or record["flags"] != "master":
+        return []
+    return forget({**params, "others": others}, check=check)
+
+
 def leave(params: dict[str, Any], *, check: bool) -> list[str]:
     """Returns what was changed. Raises ReplicationError."""
 
@@ -265,7 +279,8 @@ def run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
         return {"changes": forget(params, check=check)}
     if params["step"] == "sentinel":
         with _sentinel(params) as sentinel:
-            return {"changes": set_quorum(sentinel, params["name"], params["quorum"], check=check)}
+            changes = set_quorum(sentinel, params["name"], params["quorum"], check=check)
+            return {"changes": changes + forget_gone(params, sentinel, check=check)}
     if check and not Path(params["admin_file"]).exists():
         return {"changes": [f"Redis follows {params['primary']}"]}
     own = f"[{params['address']}]" if ":" in params["address"] else params["address"]

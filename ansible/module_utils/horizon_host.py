@@ -52,6 +52,16 @@ def system(root: Path) -> tuple[list[Finding], list[Finding]]:
     ], []
 
 
+def database_host(root: Path) -> str:
+    """PostgreSQL's host by the service's settings; empty without them, and with another database."""
+    try:
+        text = (root / "etc/horizonai-bots/env").read_text()
+    except OSError:
+        return ""
+    found = re.findall(r'(?m)^DB_HOST="?([^"\n]*)"?$', text)
+    return found[-1] if found else ""
+
+
 def packages(root: Path) -> list[str]:
     """Names of the installed packages, by what dpkg has written down."""
     try:

@@ -36,7 +36,7 @@ def test_a_server_of_its_own_carries_everything() -> None:
 
     assert cluster.parts(groups, "bots1") == list(cluster.PARTS)
     assert cluster.rules(groups, "bots1", {}, PORTS) == []
-    assert cluster.problems(groups, ["bots1"], {}, {}) == []
+    assert cluster.problems(groups, ["bots1"], {"bots1": {}}, {}) == []
 
 
 def test_a_host_carries_what_its_groups_say() -> None:
@@ -118,10 +118,29 @@ def test_a_good_inventory_has_no_problem() -> None:
         ({"hosts": {**HOSTS, "web1": {}}}, "web1 has no cluster_address."),
         (
             {"hosts": {**HOSTS, "web1": {"cluster_address": "127.0.0.1"}}},
-            "other hosts cannot reach",
+            "which is no address",
         ),
-        ({"hosts": {**HOSTS, "web1": {"cluster_address": "web1.lan"}}}, "other hosts cannot reach"),
+        ({"hosts": {**HOSTS, "web1": {"cluster_address": "web1.lan"}}}, "which is no address"),
         ({"hosts": {**HOSTS, "web1": HOSTS["web2"]}}, "web2 has the cluster_address 10.0.0.3 of"),
+        (
+            {"hosts": {**HOSTS, "web1": {"cluster_address": "FD00:0::4"}}},
+            "work1 has the cluster_address fd00::4 of web1",
+        ),
+        ({"hosts": {**HOSTS, "web1": {"cluster_address": "10.0.0.2/24"}}}, "which is no address"),
+        ({"hosts": {**HOSTS, "web1": {"cluster_address": "169.254.1.2"}}}, "which is no address"),
+        ({"hosts": {**HOSTS, "web1": {"cluster_address": "8.8.8.8"}}}, "public cluster_address"),
+        (
+            {"hosts": {**HOSTS, "work1": {**HOSTS["work1"], "postgresql_enabled": False}}},
+            "postgresql_enabled is False for work1",
+        ),
+        (
+            {
+                "groups": {"database": []},
+                "hosts": {**HOSTS, "web1": {**HOSTS["web1"], "postgresql_enabled": "yes"}},
+                "app_database_url": "postgresql://u:p@db.example.test/x",
+            },
+            "postgresql_enabled is yes for web1",
+        ),
         ({"vault_redis_sentinel_password": None}, "vault_redis_sentinel_password is missing"),
         (
             {"vault_redis_sentinel_password": "CHANGE_ME"},
@@ -133,6 +152,42 @@ def test_a_wrong_inventory_is_told_with_what_to_change(
     changes: dict[str, Any], sentence: str
 ) -> None:
     assert any(sentence in problem for problem in problems(**changes)), problems(**changes)
+
+
+def test_groups_that_are_all_misspelled_make_no_single_servers() -> None:
+    (found,) = cluster.problems({"horizon": list(HOSTS), "webs": ["web1"]}, list(HOSTS), HOSTS, {})
+
+    assert "bal1, web1, web2, work1 has a cluster_address" in found["problem"]
+
+
+def test_each_host_has_the_address_at_which_it_is_looked_for() -> None:
+    def found(*interfaces: str) -> list[Any]:
+        told: list[Any] = cluster.address_problems(GROUPS, "work1", HOSTS, interfaces)
+        return told
+
+    assert found("127.0.0.1", "192.0.2.7", "fd00:0::4") == []
+    assert found() == []
+    (wrong,) = found("127.0.0.1", "10.0.0.4", "fe80::1%eth0")
+    assert wrong["problem"] == "No interface of work1 has its cluster_address fd00::4."
+    assert cluster.address_problems({}, "work1", HOSTS, ["10.0.0.4"]) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "present", "count"),
+    [
+        ("web1", "10.0.0.9", 1),
+        ("web1", "fd00::4", 0),
+        ("web1", "", 0),
+        ("web1", "127.0.0.1", 0),
+        ("web1", "/run/postgresql", 0),
+        ("bal1", "10.0.0.9", 0),
+    ],
+)
+def test_the_service_is_not_sent_to_an_empty_database(host: str, present: str, count: int) -> None:
+    found = cluster.database_problems(GROUPS, host, HOSTS, present)
+
+    assert len(found) == count
+    assert all("work1 (fd00::4), where it would find none" in each["problem"] for each in found)
 
 
 def look(role: str = "master", keys: int = 0, follows: str = "", told: Any = ()) -> dict[str, Any]:

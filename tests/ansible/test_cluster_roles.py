@@ -382,8 +382,14 @@ def test_redis_is_replicated_fails_over_and_stays_as_it_then_is(rendered: Render
         new.kill()
         group.sentinels[host].kill()
         left = [name for name in group.nodes if name != host]
+        # Of a machine that nobody could ask any more.
+        ours = [group.addresses[list(group.nodes).index(name)] for name in left]
+        gone = ["a Sentinel has forgotten what is gone"]
         for name in left:
-            assert group.step(name, "forget", others=1)["changes"]
+            assert group.step(name, "sentinel", quorum=2)["changes"] == []
+            assert group.step(name, "sentinel", quorum=2, sentinels=ours)["changes"] == gone
+            assert group.step(name, "sentinel", quorum=2, sentinels=ours)["changes"] == []
+        assert group.step(left[0], "forget", others=1)["changes"] == gone
         assert {group.sentinels[name].record()["num-other-sentinels"] for name in left} == {1}
         assert group.primary() in {f"{group.nodes[name].host}:{new.port}" for name in left}
 

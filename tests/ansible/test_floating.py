@@ -45,11 +45,10 @@ FACTS: Mapping[str, Any] = {
 def problems(
     groups: Mapping[str, list[str]] = TWO,
     hosts: Mapping[str, Mapping[str, Any]] = HOSTS,
-    facts: Mapping[str, Any] = FACTS,
     **values: Any,
 ) -> list[str]:
     given = {"keepalived_address": ADDRESS, **values}
-    found = floating.problems(groups, "bal1", hosts, given, facts)
+    found = floating.problems(groups, hosts, given)
     assert all(finding["remedy"] for finding in found)
     return [finding["problem"] for finding in found]
 
@@ -79,7 +78,8 @@ def test_something_else_may_stand_before_two_balancers() -> None:
         ({"keepalived_address": "2001:db8::10/64"}, "cluster_address of bal1, web1 is not"),
         ({"keepalived_router_id": 256}, "keepalived_router_id is 256"),
         ({"keepalived_router_id": "first"}, "keepalived_router_id is first"),
-        ({"hosts": {**HOSTS, "bal1": {"cluster_address": "10.9.9.9"}}}, "No interface of this"),
+        ({"keepalived_address": "203.0.113.0/24"}, "is 203.0.113.0/24, and no address"),
+        ({"keepalived_address": "203.0.113.255/24"}, "is 203.0.113.255/24, and no address"),
     ],
 )
 def test_a_wrong_address_is_told_with_what_to_change(

@@ -65,6 +65,16 @@ def test_only_what_is_installed_is_a_package_that_need_not_be_asked_for(
     assert host.packages(tmp_path / "nowhere") == []
 
 
+def test_the_present_database_is_known(host: ModuleType, tmp_path: Path) -> None:
+    assert host.database_host(tmp_path) == ""
+    env = tmp_path / "etc/horizonai-bots/env"
+    env.parent.mkdir(parents=True)
+    env.write_text('DB_HOST="10.0.0.4"\nDB_PASSWORD="x"\n')
+    assert host.database_host(tmp_path) == "10.0.0.4"
+    env.write_text('DATABASE_URL="sqlite:////var/lib/x.db"\n')
+    assert host.database_host(tmp_path) == ""
+
+
 def test_other_architectures_are_refused(host: ModuleType) -> None:
     assert host.architecture("x86_64") == host.architecture("aarch64") == []
     assert "riscv64" in host.architecture("riscv64")[0].problem
