@@ -188,7 +188,7 @@ def test_every_host_is_well_at_the_end(load: Load) -> None:
     run = playbook("repair.yml", mend=False, app_repair_from_outside=False)
 
     left = run.output.rpartition("Left to do: ")[2].split(". The remedies")[0]
-    # The domain, Twilio and OpenAI of a scenario are no real ones.
-    known = ("domain", "certificate", "renewal", "time synchronization", "memory")
+    # The domain of a scenario is no real one, and a machine of the tests may see nothing of the internet.
+    known = ("domain", "certificate", "names outside", "time synchronization", "memory")
     rows = [row for row in left.split("; ") if not row.partition(": ")[2].startswith(known)]
     assert run.code == 0 or rows == [], run.output
