@@ -218,15 +218,3 @@ def test_a_host_without_the_service_is_told_what_to_run(
     assert sentence in text
     assert "ansible-playbook site.yml" in text
     assert "changed=0" in text
-
-
-def test_a_variable_given_twice_is_refused(tmp_path: Path) -> None:
-    """The second would win, and a client get the other's number."""
-    given = tmp_path / "cliente.yml"
-    given.write_text('nombre: La Cocina\nnumero: "+15551234567"\nnumero: "+15557654321"\n')
-
-    code, output = play("nuevo-cliente", "localhost,", tmp_path, "-e", f"@{given}")
-
-    assert code != 0
-    assert "Found duplicate mapping key 'numero'." in output
-    assert f"{given}:3:1" in output
