@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from machine import on, vendors
+from machine import on, vendors, wait_for
+from steady_load import Load
 
+from tests.chaos.checker import check, dead
 from tests.chaos.record import Delivered, Part, Record, Sent, Taken, Turn
 
 IN_THE_SERVICE = """
@@ -38,7 +40,24 @@ AS_SERVICE = (
     "exec setpriv --reuid=horizonai-bots --regid=horizonai-bots --clear-groups "
     "env PYTHONPATH=. venv/bin/python -B -"
 )
+SETTLE_S = 120
 LEFT_OVER = ("hb:mb:", "hb:c:", "hb:due:", "hb:leases", "hb:clients", "hb:unreadable")
+
+
+def settled(machine: str, load: Load) -> Record:
+    """The record of a load that has ended and been answered; its figures are printed."""
+    load.end()
+    wait_for(lambda: is_done(machine), SETTLE_S, "everything is answered")
+    record = collect(machine, load.sent, load.answers)
+    acknowledged = sum(message.acked_at is not None for message in load.sent)
+    print(f"{acknowledged} of {len(load.sent)} messages acknowledged; answers: {load.answers}")
+    print(f"{len(dead(record))} dead turns")
+    return record
+
+
+def broken(record: Record) -> dict[str, list[str]]:
+    """The promises that the record breaks, and where."""
+    return {name: rows for name, rows in check(record).items() if rows}
 
 
 def collect(machine: str, sent: Sequence[Sent], answers: Mapping[str, int]) -> Record:

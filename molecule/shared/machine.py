@@ -162,6 +162,29 @@ def address_of(machine: str) -> str:
     return str(network["IPAddress"])
 
 
+def private_address_of(machine: str) -> str:
+    """Its `cluster_address`: known also of one that does not run, and never a floating one."""
+    inventory = yaml.safe_load((SCENARIO / "inventory/hosts.yml").read_text(encoding="utf-8"))
+    return str(inventory["machines"]["hosts"][machine]["cluster_address"])
+
+
+def stop(machine: str) -> None:
+    """As a power cut does it."""
+    subprocess.run(["docker", "kill", machine], check=True, capture_output=True)
+
+
+def start(machine: str) -> None:
+    """Once it has booted."""
+    subprocess.run(["docker", "start", machine], check=True, capture_output=True)
+    wait_for(lambda: _is_up(machine), 90, f"{machine} is up")
+
+
+def _is_up(machine: str) -> bool:
+    command = ["docker", "exec", machine, "systemctl", "is-system-running"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return told in ("running", "degraded")
+
+
 def made() -> Mapping[str, Any]:
     """The scenario's secrets."""
     file = SCENARIO / "inventory/group_vars/all/made.yml"

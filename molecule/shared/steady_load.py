@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import ssl
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from urllib.parse import urlencode
+
+from installed import add_bot
+from machine import made, on
 
 from benchmarks.load import Connection
 from service.demo.emulators.phone import Overrides, inbound_form
@@ -22,6 +28,10 @@ HANDLERS = ("a message comes in", "primary handler fails")
 """Of a number; that summary gives the address for both."""
 CONTACTS = 100
 BURST = 3
+NUMBER = "+56226660001"
+ECHO = "Echo, so that every message is found again in its answer."
+LONGEST_SILENCE_S = 8.0
+"""Twilio's last try has to come within its own 15 s."""
 
 
 class Load:
@@ -120,3 +130,31 @@ class Load:
             if connection is not None:
                 connection.close()
         return str(status)
+
+
+@contextmanager
+def echoed(machine: str, address: str, domain: str, rate: float) -> Iterator[Load]:
+    """Messages to this address, which a bot that is added on the machine echoes."""
+    add_bot(machine, NUMBER, ECHO)
+    bot = str(json.loads(on(machine, "horizonctl bots list --json"))[0]["id"])
+    secrets = made()
+    load = Load(
+        *(address, domain, NUMBER, bot),
+        *(secrets["vault_twilio_account_sid"], secrets["vault_twilio_auth_token"]),
+    )
+    load.start(rate)
+    try:
+        yield load
+    finally:
+        load.end()
+
+
+@contextmanager
+def event(load: Load, name: str, longest_s: float = LONGEST_SILENCE_S) -> Iterator[None]:
+    """What happens in the block interrupts the acknowledgements for no longer than this."""
+    since = time.time()
+    yield
+    time.sleep(5)
+    silence = load.silence_s(since, time.time() - 0.5)
+    print(f"{name}: {silence:.1f} s without an acknowledgement")
+    assert silence <= longest_s

@@ -2,74 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from installed import add_bot
-from machine import EPHEMERAL, ROOT, SCENARIO, address_of, made, on, wait_for
-from steady_load import Load
+from machine import EPHEMERAL, ROOT, address_of, made, on, private_address_of, wait_for
+from steady_load import Load, echoed
 from versions import Versions
 
 BALANCER, WEB1, WEB2, WORK = "cluster-bal", "cluster-web1", "cluster-web2", "cluster-work"
 NEW = "cluster-new"
 DOMAIN = "cluster.horizon.test"
-NUMBER = "+56226660001"
 RATE = 50
 
 
 @pytest.fixture(scope="session")
-def bot() -> str:
-    add_bot(WEB2, NUMBER, "Echo, so that every message is found again in its answer.")
-    return str(json.loads(on(WEB2, "horizonctl bots list --json"))[0]["id"])
-
-
-@pytest.fixture(scope="session")
-def load(bot: str) -> Iterator[Load]:
-    secrets = made()
-    running = Load(
-        *(address_of(BALANCER), DOMAIN, NUMBER, bot),
-        *(secrets["vault_twilio_account_sid"], secrets["vault_twilio_auth_token"]),
-    )
-    running.start(RATE)
-    yield running
-    running.end()
+def load() -> Iterator[Load]:
+    with echoed(WEB2, address_of(BALANCER), DOMAIN, RATE) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
 def versions() -> Versions:
     return Versions(ROOT, EPHEMERAL / "repository")
-
-
-def private_address_of(machine: str) -> str:
-    """Also of one that does not run."""
-    inventory = yaml.safe_load((SCENARIO / "inventory/hosts.yml").read_text(encoding="utf-8"))
-    return str(inventory["machines"]["hosts"][machine]["cluster_address"])
-
-
-def stop(machine: str) -> None:
-    """As a power cut does it."""
-    subprocess.run(["docker", "kill", machine], check=True, capture_output=True)
-
-
-def start(machine: str) -> None:
-    subprocess.run(["docker", "start", machine], check=True, capture_output=True)
-    wait_for(lambda: _is_up(machine), 90, f"{machine} is up")
-
-
-def _is_up(machine: str) -> bool:
-    command = ["docker", "exec", machine, "systemctl", "is-system-running"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return told in ("running", "degraded")
 
 
 def ask_sentinel(machine: str, *words: str) -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -19,19 +17,13 @@ from conftest import (
     join,
     make_primary,
     primary,
-    start,
-    stop,
 )
-from evidence import collect, is_done
+from evidence import broken, settled
 from installed import listeners_beyond_loopback
-from machine import EPHEMERAL, on, playbook, wait_for
-from steady_load import Load
+from machine import EPHEMERAL, on, playbook, start, stop, wait_for
+from steady_load import Load, event
 from versions import Versions
 
-from tests.chaos.checker import check, dead
-
-LONGEST_SILENCE_S = 8.0
-SETTLE_S = 120
 PORTS = {
     BALANCER: {80, 443, 5432, 6379, 26379},
     WEB1: {8000, 6379, 26379},
@@ -42,17 +34,6 @@ REPOSITORY = {
     "app_repository": str(EPHEMERAL / "repository"),
     "app_build_folder": str(EPHEMERAL / "builds"),
 }
-
-
-@contextmanager
-def event(load: Load, name: str, longest_s: float = LONGEST_SILENCE_S) -> Iterator[None]:
-    """What happens in the block interrupts the acknowledgements for no longer than this."""
-    since = time.time()
-    yield
-    time.sleep(5)
-    silence = load.silence_s(since, time.time() - 0.5)
-    print(f"{name}: {silence:.1f} s without an acknowledgement")
-    assert silence <= longest_s
 
 
 def with_new_host() -> Path:
@@ -171,17 +152,10 @@ def test_a_web_host_cut_off_with_the_old_primary_acknowledges_nothing(load: Load
 
 
 def test_nothing_is_lost_and_nothing_is_answered_twice(load: Load) -> None:
-    load.end()
-    wait_for(lambda: is_done(WEB1), SETTLE_S, "everything is answered")
+    record = settled(WEB1, load)
 
-    record = collect(WEB1, load.sent, load.answers)
-    found = check(record)
-
-    acknowledged = sum(message.acked_at is not None for message in load.sent)
-    print(f"{acknowledged} of {len(load.sent)} messages acknowledged; answers: {load.answers}")
-    print(f"{len(dead(record))} dead turns")
-    assert {name: rows for name, rows in found.items() if rows} == {}
-    assert acknowledged == len(load.sent)
+    assert broken(record) == {}
+    assert all(message.acked_at is not None for message in load.sent)
 
 
 def test_every_host_is_well_at_the_end(load: Load) -> None:

@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from conftest import OLD, A, B
-from evidence import asked, collect, is_done
-from machine import made, on, playbook, wait_for
-from steady_load import Load
-
-from tests.chaos.checker import check
+from evidence import asked, broken, settled
+from machine import made, on, playbook
+from steady_load import Load, event
 
 LONGEST_COPY_S = 120.0
-LONGEST_SILENCE_S = 8.0
-SETTLE_S = 120
-
-
-@contextmanager
-def downtime(load: Load, name: str, longest_s: float) -> Iterator[None]:
-    """What the block costs at most, without an acknowledgement."""
-    since = time.time()
-    yield
-    time.sleep(5)
-    silence = load.silence_s(since, time.time() - 0.5)
-    print(f"{name}: {silence:.1f} s without an acknowledgement")
-    assert silence <= longest_s
 
 
 def test_sqlite_becomes_postgresql(load: Load) -> None:
@@ -35,7 +18,7 @@ def test_sqlite_becomes_postgresql(load: Load) -> None:
         "site.yml", "--tags", "postgresql", inventory="before.yml", postgresql_enabled=True
     )
     assert run.code == 0, run.output
-    with downtime(load, "copy into PostgreSQL", LONGEST_COPY_S):
+    with event(load, "copy into PostgreSQL", LONGEST_COPY_S):
         on(OLD, "systemctl stop horizonai-bots.socket horizonai-bots.service")
         password = made()["vault_postgresql_password"]
         told = on(
@@ -49,7 +32,7 @@ def test_sqlite_becomes_postgresql(load: Load) -> None:
 
 
 def test_one_server_becomes_three(load: Load) -> None:
-    with downtime(load, "three instead of one", LONGEST_SILENCE_S):
+    with event(load, "three instead of one"):
         run = playbook("site.yml")
     assert run.code == 0, run.output
     assert playbook("site.yml").changed == 0
@@ -60,13 +43,9 @@ def test_one_server_becomes_three(load: Load) -> None:
 
 
 def test_nothing_that_was_acknowledged_is_lost_or_answered_twice(load: Load) -> None:
-    load.end()
-    wait_for(lambda: is_done(A), SETTLE_S, "everything is answered")
-
-    found = check(collect(A, load.sent, load.answers))
+    record = settled(A, load)
 
     # Twilio gives a message up after 15 s; those of the copy's time were never acknowledged.
-    rows = {name: broken for name, broken in found.items() if broken}
-    assert rows == {}
+    assert broken(record) == {}
     assert on(OLD, "ls /var/lib/horizonai-bots/spool | grep -c msg || true").strip() == "0"
     assert asked(B)["turns"]
