@@ -33,7 +33,22 @@ OPTIONAL_SECRETS = (
     "vault_horizon_api_key",
 )
 # As many as one host may sensibly have.
-COUNTS = {"app_web_workers": 64, "app_workers": 64, "app_worker_threads": 256}
+COUNTS = {
+    "app_web_workers": 64,
+    "app_web_threads": 1024,
+    "app_workers": 64,
+    "app_worker_threads": 256,
+}
+SWITCHES = (
+    "redis_enabled",
+    "redis_acknowledge_on_replica",
+    "postgresql_enabled",
+    "keepalived_enabled",
+    "certbot_enabled",
+    "firewall_enabled",
+    "backup_enabled",
+    "legacy_enabled",
+)
 LINES = {
     SECRET_KEY: '{name}: "<what `.venv/bin/horizonctl key secret` prints>"',
     ADMIN_KEY: '{name}: "<what `openssl rand -hex 32` prints>"',
@@ -61,6 +76,8 @@ def setting_problems(values: Mapping[str, Any], inventory: str | None = None) ->
         findings += _secret(name, values.get(name), vault, required=False)
     for name, most in COUNTS.items():
         findings += _count(name, values.get(name), most, variables)
+    for name in SWITCHES:
+        findings += _switch(name, values.get(name), variables)
     return findings
 
 
@@ -269,6 +286,19 @@ def _count(name: str, value: Any, most: int, file: str) -> list[Finding]:
         {
             "problem": f"{name} is {value!r}, and a whole number from 1 to {most} is needed.",
             "remedy": f"write into {file}: {name}: 1",
+        }
+    ]
+
+
+def _switch(name: str, value: Any, file: str) -> list[Finding]:
+    # What Ansible takes for a boolean.
+    words = ("true", "false", "yes", "no", "on", "off", "1", "0", "y", "n", "t", "f")
+    if value is None or str(value).lower() in words:
+        return []
+    return [
+        {
+            "problem": f"{name} is {value!r}, and true or false is needed.",
+            "remedy": f"write into {file}: {name}: true",
         }
     ]
 

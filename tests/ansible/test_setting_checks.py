@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 from cryptography.fernet import Fernet
 
+PREFLIGHT = Path(__file__).parents[2] / "roles/preflight/vars/main.yml"
 # Not a new one each time: processes that share the tests have to name them alike.
 KEY = urlsafe_b64encode(bytes(range(32))).decode()
 GOOD: dict[str, Any] = {
@@ -160,6 +163,31 @@ def test_count_outside_its_range_is_a_problem(settings: ModuleType, value: objec
 
 def test_count_from_the_command_line_is_a_text_and_fine(settings: ModuleType) -> None:
     assert problems(settings, app_workers="3", app_web_workers=1, app_worker_threads=256) == []
+
+
+def test_threads_of_web_are_counted_too(settings: ModuleType) -> None:
+    assert problems(settings, app_web_threads=0) == [
+        "app_web_threads is 0, and a whole number from 1 to 1024 is needed."
+    ]
+
+
+@pytest.mark.parametrize("value", ["perhaps", "", 2, ["true"]])
+def test_switch_that_is_neither_on_nor_off_is_a_problem(
+    settings: ModuleType, value: object
+) -> None:
+    for name in settings.SWITCHES:
+        told = f"{name} is {value!r}, and true or false is needed."
+        assert told in problems(settings, **{name: value})
+
+
+@pytest.mark.parametrize("value", [True, False, "yes", "No", "on", 0, "1"])
+def test_switch_is_what_ansible_takes_for_one(settings: ModuleType, value: object) -> None:
+    assert problems(settings, backup_enabled=value, certbot_enabled=value) == []
+
+
+def test_preflight_asks_for_all_that_is_judged(settings: ModuleType) -> None:
+    asked = yaml.safe_load(PREFLIGHT.read_text(encoding="utf-8"))
+    assert {*settings.COUNTS, *settings.SWITCHES} <= asked["preflight_values"].keys()
 
 
 def test_report_numbers_every_finding_with_its_remedy(settings: ModuleType) -> None:
