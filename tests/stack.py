@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -216,3 +216,24 @@ def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> 
         if time.monotonic() > deadline:
             raise TimeoutError(f"no {what} within {timeout_s} s")
         time.sleep(0.01)
+
+
+MakeStack = Callable[..., Stack]
+
+
+@contextmanager
+def stacks(database_url: str, redis_url: str, folder: Path) -> Iterator[MakeStack]:
+    """Builds any number of stacks, with keywords as settings, and closes them at the end."""
+    with ExitStack() as opened:
+
+        def make(**overrides: str) -> Stack:
+            openai, twilio, horizon = opened.enter_context(emulators())
+            variables = environment(
+                database_url, redis_url, openai, twilio, horizon, folder, **overrides
+            )
+            settings = settings_of(variables)
+            container = Container(settings)
+            opened.callback(container.close)
+            return Stack(settings, container, openai, twilio, horizon, variables=variables)
+
+        yield make

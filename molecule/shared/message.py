@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import socket
 import ssl
@@ -12,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import urllib3
+from machine import made
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -111,3 +113,13 @@ def served_certificate(domain: str, address: str) -> str:
         der = tls.getpeercert(binary_form=True)
     assert der is not None
     return ssl.DER_cert_to_PEM_cert(der)
+
+
+def authority() -> str:
+    """The certificate of the test authority's root."""
+    gateway = re.match(r"https://([^:]+):", str(made()["certbot_server"]))
+    assert gateway is not None
+    context = ssl.create_default_context(cafile=str(made()["certbot_ca_file"]))
+    url = f"https://{gateway[1]}:15000/roots/0"
+    with urllib.request.urlopen(url, context=context, timeout=10) as answer:
+        return str(answer.read().decode())

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from service.container import Container
-from tests.stack import Stack, emulators, environment, settings_of
-
-MakeStack = Callable[..., Stack]
+from tests.stack import MakeStack, Stack, stacks
 
 
 @pytest.fixture
 def make_stack(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[MakeStack]:
     """Builds a stack; keywords are settings. Runs on SQLite and on PostgreSQL."""
-    with ExitStack() as opened:
-
-        def make(**overrides: str) -> Stack:
-            openai, twilio, horizon = opened.enter_context(emulators())
-            variables = environment(
-                database_url, redis_url, openai, twilio, horizon, tmp_path, **overrides
-            )
-            settings = settings_of(variables)
-            container = Container(settings)
-            opened.callback(container.close)
-            return Stack(settings, container, openai, twilio, horizon, variables=variables)
-
+    with stacks(database_url, redis_url, tmp_path) as make:
         yield make
 
 

@@ -20,8 +20,7 @@ from service.settings import Settings, load_settings
 from service.store.heartbeats import Heartbeat, Heartbeats
 from service.store.models import ContactRow, ConversationRow, TurnRow
 from service.store.redis_client import RedisStore
-from tests.integration.conftest import MakeStack
-from tests.stack import Stack
+from tests.stack import MakeStack, Stack
 from tests.unit.loopback_vendor import Answer, LoopbackVendor
 
 Check = Callable[..., dict[str, Any]]

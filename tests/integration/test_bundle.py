@@ -16,11 +16,10 @@ from cryptography.fernet import Fernet
 from sqlalchemy import delete, select
 
 from service.store.models import ContactRow, MessageRow, StepRow, TurnRow, UsageRow
-from tests.integration.conftest import MakeStack
 from tests.integration.test_cli import Ctl, Result
 from tests.integration.test_cli import ctl as shell
 from tests.servers import _redis_binary
-from tests.stack import Stack
+from tests.stack import MakeStack, Stack
 
 __all__ = ["shell"]  # a fixture
 

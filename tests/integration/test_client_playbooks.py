@@ -20,8 +20,7 @@ from service.demo.emulators.faults import Fault
 from service.demo.emulators.twilio_senders import PATH as SENDERS
 from service.demo.emulators.wire import Request
 from service.store import bots
-from tests.integration.conftest import MakeStack
-from tests.stack import ACCOUNT_SID, AUTH_TOKEN, Stack, wait_until
+from tests.stack import ACCOUNT_SID, AUTH_TOKEN, MakeStack, Stack, wait_until
 from tests.web_thread import web
 
 ROOT = Path(__file__).parents[2]

@@ -14,9 +14,8 @@ import pytest
 
 from service.demo.emulators.faults import Fault
 from service.demo.emulators.twilio_senders import PATH as SENDERS_PATH
-from tests.integration.conftest import MakeStack
 from tests.integration.test_cli import Ctl, Result, ctl
-from tests.stack import ACCOUNT_SID, AUTH_TOKEN, Stack
+from tests.stack import ACCOUNT_SID, AUTH_TOKEN, MakeStack, Stack
 from tests.web_thread import web
 
 __all__ = ["ctl"]  # fixture

@@ -18,8 +18,7 @@ from service.demo.emulators.brains import ScriptedBrain
 from service.demo.emulators.faults import Fault
 from service.demo.emulators.replies import calls, text
 from tests.integration import crashing_worker
-from tests.integration.conftest import MakeStack
-from tests.stack import LEAD_ACTIONS, Stack, wait_until
+from tests.stack import LEAD_ACTIONS, MakeStack, Stack, wait_until
 
 ROOT = Path(__file__).parents[2]
 FORKS = multiprocessing.get_context("forkserver")

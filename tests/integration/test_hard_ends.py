@@ -16,10 +16,9 @@ from service.demo.emulators.brains import ScriptedBrain
 from service.demo.emulators.faults import Fault
 from service.demo.emulators.replies import calls, text
 from service.store.models import TurnRow
-from tests.integration.conftest import MakeStack
 from tests.integration.test_crashes import crash
 from tests.integration.test_vendor_failures import is_send, openai_error
-from tests.stack import CONTACT, LEAD_ACTIONS, Stack, wait_until
+from tests.stack import CONTACT, LEAD_ACTIONS, MakeStack, Stack, wait_until
 
 APOLOGY = "Lo sentimos"
 

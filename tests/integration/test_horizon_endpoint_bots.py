@@ -11,8 +11,7 @@ import pytest
 
 from service.app import create_app
 from service.container import Container
-from tests.integration.conftest import MakeStack
-from tests.stack import ACCOUNT_SID, AUTH_TOKEN, Stack
+from tests.stack import ACCOUNT_SID, AUTH_TOKEN, MakeStack, Stack
 
 NUMBER = "+56944440000"
 

@@ -8,7 +8,7 @@ import pytest
 from service.app import create_app
 from service.demo.emulators.faults import Fault
 from service.demo.emulators.openai import REFUSED_KEY
-from tests.integration.conftest import MakeStack
+from tests.stack import MakeStack
 
 
 def test_a_refused_key_is_in_no_log_and_no_dead_turn(

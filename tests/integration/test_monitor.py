@@ -22,8 +22,7 @@ import pytest
 from service.cli.main import main
 from service.conversation.clock import utc_now
 from tests.figures_data import add_turn
-from tests.integration.conftest import MakeStack
-from tests.stack import Stack
+from tests.stack import MakeStack, Stack
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = "redis://127.0.0.1:9/0"

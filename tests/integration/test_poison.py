@@ -20,9 +20,8 @@ from service.demo.emulators.replies import calls, raw, text
 from service.store import keys
 from service.store.models import ConversationRow
 from service.web.background import start_background
-from tests.integration.conftest import MakeStack
 from tests.integration.test_vendor_failures import is_send, openai_error
-from tests.stack import LEAD_ACTIONS, Stack, wait_until
+from tests.stack import LEAD_ACTIONS, MakeStack, Stack, wait_until
 
 APOLOGY = "Lo sentimos"
 

@@ -13,8 +13,7 @@ from service.demo.emulators.faults import Fault
 from service.demo.emulators.replies import text
 from service.demo.emulators.twilio import TwilioEmulator
 from service.demo.emulators.wire import Request, Response
-from tests.integration.conftest import MakeStack
-from tests.stack import ACCOUNT_SID, AUTH_TOKEN, wait_until
+from tests.stack import ACCOUNT_SID, AUTH_TOKEN, MakeStack, wait_until
 
 
 class TwilioOfAnotherTime(TwilioEmulator):

@@ -17,9 +17,8 @@ from service.demo.emulators.faults import Fault
 from service.demo.emulators.replies import text
 from service.restoring import Reconciled, reconcile
 from service.store.models import Base
-from tests.integration.conftest import MakeStack
 from tests.integration.test_crashes import crash
-from tests.stack import NUMBER, Stack
+from tests.stack import NUMBER, MakeStack, Stack
 
 HOUR = timedelta(hours=1)
 

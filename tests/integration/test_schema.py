@@ -20,8 +20,8 @@ from service.container import Container
 from service.store.database import Database
 from service.store.migrations_state import FOLDER, MigrationState, SchemaError
 from service.store.models import Base
-from tests.integration.conftest import MakeStack
 from tests.integration.test_cli import Ctl, ctl
+from tests.stack import MakeStack
 
 __all__ = ["ctl"]  # fixture
 

@@ -15,13 +15,13 @@ import pytest
 from service.app import create_app
 from service.container import Container
 from service.web.background import start_background
-from tests.integration.conftest import MakeStack
 from tests.integration.test_webhook import PATH, Door
 from tests.servers import RealRedis
 from tests.stack import (
     ACCOUNT_SID,
     CONTACT,
     NUMBER,
+    MakeStack,
     Stack,
     emulators,
     environment,

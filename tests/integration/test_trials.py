@@ -19,9 +19,8 @@ from service.demo.emulators.phone import inbound_form
 from service.demo.emulators.replies import calls, text
 from service.store.models import UsageRow
 from service.web.trial_mark import FIELD, TrialMarks
-from tests.integration.conftest import MakeStack
 from tests.integration.test_webhook import Door
-from tests.stack import ACCOUNT_SID, CONTACT, LEAD_ACTIONS, NUMBER, Stack, wait_until
+from tests.stack import ACCOUNT_SID, CONTACT, LEAD_ACTIONS, NUMBER, MakeStack, Stack, wait_until
 
 NO_QUOTA = {
     "error": {"message": "no", "type": "error", "param": None, "code": "insufficient_quota"}

@@ -7,8 +7,7 @@ import time
 from service.demo.emulators.brains import ScriptedBrain
 from service.demo.emulators.replies import calls, empty, incomplete, refusal, text
 from service.store.aliases import restore_aliases
-from tests.integration.conftest import MakeStack
-from tests.stack import LEAD_ACTIONS, Stack, wait_until
+from tests.stack import LEAD_ACTIONS, MakeStack, Stack, wait_until
 
 
 def test_a_message_is_answered_once(stack: Stack) -> None:

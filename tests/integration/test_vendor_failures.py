@@ -12,8 +12,7 @@ from service.conversation.mailbox import Inbound
 from service.demo.emulators.brains import ScriptedBrain
 from service.demo.emulators.faults import Fault
 from service.demo.emulators.replies import calls, failed, text
-from tests.integration.conftest import MakeStack
-from tests.stack import CONTACT, LEAD_ACTIONS, NUMBER, Stack, wait_until
+from tests.stack import CONTACT, LEAD_ACTIONS, NUMBER, MakeStack, Stack, wait_until
 
 APOLOGY = "Lo sentimos"
 

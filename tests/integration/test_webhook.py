@@ -17,13 +17,13 @@ from service.conversation.turn import Part, Step
 from service.demo.emulators.faults import Fault
 from service.demo.emulators.phone import inbound_form
 from service.web.background import start_background
-from tests.integration.conftest import MakeStack
 from tests.servers import RealPostgres, RealRedis
 from tests.stack import (
     ACCOUNT_SID,
     AUTH_TOKEN,
     CONTACT,
     NUMBER,
+    MakeStack,
     Stack,
     settings_of,
     wait_until,

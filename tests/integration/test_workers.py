@@ -15,10 +15,9 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from service.worker import Worker
-from tests.integration.conftest import MakeStack
 from tests.integration.test_cli import Ctl, ctl
 from tests.servers import RealRedis
-from tests.stack import Stack, wait_until
+from tests.stack import MakeStack, Stack, wait_until
 
 __all__ = ["ctl"]  # fixture
 

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from service.container import Container
-from tests.integration.conftest import MakeStack
-from tests.stack import Stack, emulators, environment, settings_of
+from tests.stack import MakeStack, Stack, stacks
 
 
 @pytest.fixture
 def make_stack(sqlite_url: str, redis_url: str, tmp_path: Path) -> Iterator[MakeStack]:
     """Builds a stack; keywords are settings."""
-    with ExitStack() as opened:
-
-        def make(**overrides: str) -> Stack:
-            openai, twilio, horizon = opened.enter_context(emulators())
-            variables = environment(
-                sqlite_url, redis_url, openai, twilio, horizon, tmp_path, **overrides
-            )
-            settings = settings_of(variables)
-            container = Container(settings)
-            opened.callback(container.close)
-            return Stack(settings, container, openai, twilio, horizon, variables=variables)
-
+    with stacks(sqlite_url, redis_url, tmp_path) as make:
         yield make
 
 

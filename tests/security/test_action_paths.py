@@ -12,8 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from service.demo.emulators.brains import ScriptedBrain
 from service.demo.emulators.replies import calls, text
-from tests.integration.conftest import MakeStack
-from tests.stack import CONTACT
+from tests.stack import CONTACT, MakeStack
 from tests.unit.loopback_vendor import Answer, LoopbackVendor, Received
 
 ACTIONS: list[dict[str, Any]] = [

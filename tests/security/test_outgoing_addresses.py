@@ -19,8 +19,7 @@ from service.conversation.ports import ActionCall, ModelRequest, VendorError
 from service.integrations.horizon_crm import HorizonCrm
 from service.integrations.openai_model import OpenAIModel
 from service.integrations.twilio_messenger import TwilioMessenger
-from tests.integration.conftest import MakeStack
-from tests.stack import CONTACT, Stack
+from tests.stack import CONTACT, MakeStack, Stack
 from tests.unit.loopback_vendor import Answer, LoopbackVendor, bot_with, settings_with
 
 READ = ActionCall(Action("get_lead", "GET", "/api/leads/{id}/"), path="/api/leads/7/")

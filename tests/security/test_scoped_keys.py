@@ -12,8 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from service.app import create_app
-from tests.integration.conftest import MakeStack
-from tests.stack import Stack
+from tests.stack import MakeStack, Stack
 
 MINE, OTHERS = "client_one", "client_two"
 OTHER_NUMBER = "+56911110009"

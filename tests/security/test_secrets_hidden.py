@@ -26,8 +26,16 @@ from twilio.request_validator import RequestValidator
 from service.cli.http import UnixConnection
 from service.demo.emulators.faults import Fault
 from service.demo.emulators.phone import inbound_form
-from tests.integration.conftest import MakeStack
-from tests.stack import ACCOUNT_SID, AUTH_TOKEN, CONTACT, HORIZON_TOKEN, NUMBER, Stack, wait_until
+from tests.stack import (
+    ACCOUNT_SID,
+    AUTH_TOKEN,
+    CONTACT,
+    HORIZON_TOKEN,
+    NUMBER,
+    MakeStack,
+    Stack,
+    wait_until,
+)
 from tests.web_process import ROOT, WebProcess
 
 TEXT = "mi clave del banco es cuatro cinco seis"

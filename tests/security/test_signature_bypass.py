@@ -17,8 +17,7 @@ from twilio.request_validator import RequestValidator
 
 from service.app import create_app
 from service.demo.emulators.phone import inbound_form
-from tests.integration.conftest import MakeStack
-from tests.stack import ACCOUNT_SID, AUTH_TOKEN, CONTACT, NUMBER, Stack
+from tests.stack import ACCOUNT_SID, AUTH_TOKEN, CONTACT, NUMBER, MakeStack, Stack
 
 PATH = "/webhook/whatsapp"
 ORIGIN = "https://bots.example.test"

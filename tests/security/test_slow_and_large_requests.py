@@ -24,7 +24,6 @@ from service.container import Container
 from service.demo.emulators.phone import inbound_form
 from service.store.api_keys import Caller
 from service.web.schemas import BotCreate
-from tests.integration.conftest import MakeStack
 from tests.security.nginx import BINARY, DOMAIN, ROLE, Nginx, age_s, nginx_before, read_all
 from tests.servers import RealRedis
 from tests.stack import (
@@ -32,6 +31,7 @@ from tests.stack import (
     AUTH_TOKEN,
     CONTACT,
     NUMBER,
+    MakeStack,
     emulators,
     environment,
     settings_of,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import ssl
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from machine import EPHEMERAL, ROOT, code_on, made, on, start, wait_for
+from machine import EPHEMERAL, ROOT, code_on, on, start, wait_for
 from steady_load import Load, echoed
 from versions import Versions
 
@@ -78,13 +75,3 @@ def deafen(machine: str) -> None:
 
 def undeafen(machine: str) -> None:
     on(machine, "nft delete table inet deaf")
-
-
-def authority() -> str:
-    """The certificate of the test authority's root."""
-    gateway = re.match(r"https://([^:]+):", str(made()["certbot_server"]))
-    assert gateway is not None
-    context = ssl.create_default_context(cafile=str(made()["certbot_ca_file"]))
-    url = f"https://{gateway[1]}:15000/roots/0"
-    with urllib.request.urlopen(url, context=context, timeout=10) as answer:
-        return str(answer.read().decode())

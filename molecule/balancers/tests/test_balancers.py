@@ -13,7 +13,6 @@ from conftest import (
     BASE,
     DOMAIN,
     FLOATING,
-    authority,
     deafen,
     holder,
     holders,
@@ -24,7 +23,7 @@ from conftest import (
 )
 from evidence import broken, settled
 from machine import EPHEMERAL, code_on, on, playbook, private_address_of, stop, wait_for
-from message import served_certificate
+from message import authority, served_certificate
 from steady_load import Load, event
 from versions import Versions
 

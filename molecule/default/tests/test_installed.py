@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import ssl
-import urllib.request
 
 import pytest
 from cryptography import x509
@@ -20,7 +18,7 @@ from installed import (
     secrets_on_command_lines,
 )
 from machine import EPHEMERAL, address_of, made, on, playbook, vendors, wait_for
-from message import send, served_certificate, wait_for_reply
+from message import authority, send, served_certificate, wait_for_reply
 
 MACHINES = ["default-bookworm", "default-trixie"]
 NUMBER = "+56226660001"
@@ -31,16 +29,6 @@ on_both = pytest.mark.parametrize("machine", MACHINES)
 
 def domain_of(machine: str) -> str:
     return f"{machine.removeprefix('default-')}.horizon.test"
-
-
-def authority() -> str:
-    """The certificate of the test authority's root."""
-    gateway = re.match(r"https://([^:]+):", str(made()["certbot_server"]))
-    assert gateway is not None
-    context = ssl.create_default_context(cafile=str(made()["certbot_ca_file"]))
-    url = f"https://{gateway[1]}:15000/roots/0"
-    with urllib.request.urlopen(url, context=context, timeout=10) as answer:
-        return str(answer.read().decode())
 
 
 @on_both
