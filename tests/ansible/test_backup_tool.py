@@ -287,6 +287,41 @@ def test_options_reach_every_command_of_restic(host: BackupHost) -> None:
     assert host.client().get("hb:present") == b"1"
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("unable to open config file: Stat: Access Denied.", "Stat: Access Denied."),
+        ("unable to open config file: client.GetObject: no such host", "no such host"),
+        ("unable to open config file: Lstat: permission denied", "permission denied"),
+    ],
+)
+def test_repository_that_is_not_reached_is_not_made(host: BackupHost, said: str, told: str) -> None:
+    """As restic told it of an S3 store without keys, without a network, and of a folder over SFTP."""
+    restic_says(host, f"Warning: no such file or directory\nFatal: {said}")
+
+    refused = host.refused("init")
+
+    assert "The repository cannot be opened: " in refused
+    assert refused.endswith(f"{told.rstrip('.')}.")
+    assert "there is no repository" not in refused
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "unable to open config file: stat /b/config: no such file or directory",
+        "unable to open config file: Lstat: file does not exist",
+        "unable to open config file: Stat: The specified bucket does not exist",
+        "unable to open config file: Stat: The specified key does not exist.",
+        "repository does not exist: unable to open config file: stat /b/config: no such file",
+    ],
+)
+def test_repository_that_is_not_there_is_told_as_that(host: BackupHost, said: str) -> None:
+    restic_says(host, f"Fatal: {said}")
+
+    assert "there is no repository at" in host.refused("run")
+
+
 def test_two_at_once_are_refused(host: BackupHost) -> None:
     with open(host.folder / "backup" / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -348,6 +383,16 @@ def test_what_killed_runs_have_left_goes(backed_up: BackupHost) -> None:
     backed_up.refused("drill")
 
     assert [path.exists() for path in (pack, young, cache, scratch)] == [False, True, False, False]
+
+
+def restic_says(host: BackupHost, text: str) -> None:
+    """Whatever restic is asked, it ends with this."""
+    stand_in = host.folder / "saying" / "restic"
+    stand_in.parent.mkdir()
+    where = "Is there a repository at the following location?\nthere"
+    stand_in.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{text}\n{where}\nEND\nexit 1\n")
+    stand_in.chmod(0o755)
+    host.environment["PATH"] = f"{stand_in.parent}:{host.environment['PATH']}"
 
 
 def _restic(host: BackupHost, *words: str) -> None:

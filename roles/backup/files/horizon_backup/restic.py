@@ -19,9 +19,9 @@ TAG = "horizonai-bots"
 LATEST = "latest"
 _BOTS = "bots="
 _DAY_S = 86_400
+# A folder, SFTP and S3, by restic 0.14 and by newer ones. A store that cannot be asked is something else.
 _NO_REPOSITORY = re.compile(
-    r"Is there a repository at the following location|unable to open config file|"
-    r"repository does not exist|config file.* does not exist",
+    r"config file[^\n]*(no such file or directory|does not exist)|repository does not exist",
     re.IGNORECASE,
 )
 _WRONG_PASSWORD = re.compile(r"wrong password or no key found", re.IGNORECASE)
@@ -190,7 +190,9 @@ class Restic:
         elif "no space left" in told.lower():
             remedy = f"the disk of {where} is full: make room there"
         else:
-            remedy = told.splitlines()[-1] if told else f"exit code {ended.returncode}"
+            fatal = [line for line in told.splitlines() if line.startswith("Fatal: ")]
+            lines = [line.removeprefix("Fatal: ") for line in fatal] or told.splitlines()
+            remedy = lines[-1].rstrip(".") if lines else f"exit code {ended.returncode}"
         return ToolError(f"{what}: {remedy}.")
 
 
