@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.splitter import parse_kv
 from ansible.utils.vars import load_extra_vars
@@ -41,11 +40,8 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_true_or_false(value: Any) -> bool:
-    try:
-        boolean(value)
-    except TypeError:
-        return False
-    return True
+    # What Ansible's own filter takes for a boolean; a module takes more.
+    return str(value).lower() in ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 
 def _is_word(value: Any) -> bool:

@@ -291,8 +291,8 @@ def _count(name: str, value: Any, most: int, file: str) -> list[Finding]:
 
 
 def _switch(name: str, value: Any, file: str) -> list[Finding]:
-    # What Ansible takes for a boolean.
-    words = ("true", "false", "yes", "no", "on", "off", "1", "0", "y", "n", "t", "f")
+    # What Ansible's own filter takes for a boolean.
+    words = ("true", "false", "yes", "no", "on", "off", "1", "0")
     if value is None or str(value).lower() in words:
         return []
     return [

@@ -220,3 +220,18 @@ def test_no_play_has_a_role_twice(file: Path) -> None:
     for play in yaml.safe_load(file.read_text(encoding="utf-8")) or []:
         roles = [each["role"] for each in play.get("roles", [])]
         assert len(roles) == len(set(roles)), play["name"]
+
+
+def test_switch_given_as_text_is_read_as_one() -> None:
+    """`-e name=false` is a text, which is true by itself."""
+    switches = {n for role in NAMES for n, o in options(role).items() if o["type"] == "bool"}
+    bare = re.compile(rf"\b({'|'.join(sorted(switches, key=len, reverse=True))})\b(?!\s*\|)(?!:)")
+    condition = re.compile(r"^\s*(when|that|until|changed_when|failed_when):|\b(if|and|or|not) ")
+    files = [file for file in ROLES.glob("*/*/*") if file.parent.name not in ("meta", "files")]
+    found = [
+        f"{file}: {line.strip()}"
+        for file in [*files, *(ROLES.parent / "ansible").rglob("*.yml")]
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if not line.lstrip().startswith("#") and condition.search(line) and bare.search(line)
+    ]
+    assert [row for row in found if "Correct them in group_vars" not in row] == []
