@@ -238,6 +238,26 @@ def test_what_cannot_be_compared_leaves_the_workers_held_and_fails(backed_up: Ba
     assert "run `horizonctl restore reconcile`" in ended.stderr
 
 
+def test_what_twilio_does_not_list_is_no_good_end(backed_up: BackupHost) -> None:
+    backed_up.answer(restore_reconcile={**RECONCILED, "unlisted": [["bot_1", "20003"]]})
+
+    ended = backed_up.tool("restore")
+
+    assert ended.returncode == 1
+    told = json.loads(ended.stdout)
+    assert f"horizonctl restore hold --backup-at {told['taken_at']}" in ended.stderr
+    assert "bot_1 (20003)" in ended.stderr
+
+
+def test_age_of_answers_is_the_settings_or_the_commands(backed_up: BackupHost) -> None:
+    backed_up.answer(restore_reconcile=RECONCILED)
+    backed_up.done("restore", "--answer-max-age", "60")
+    backed_up.done("restore")
+
+    asked = [call for call in backed_up.calls() if call.startswith("restore reconcile")]
+    assert ["--max-age 60" in call for call in asked] == [True, False]
+
+
 def test_settings_that_differ_are_named_without_their_values(backed_up: BackupHost) -> None:
     (backed_up.folder / "env").write_text('REDIS_URL="redis://y"\nSECRET_KEY="new"\nNEW="1"\n')
 

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +24,52 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="horizonai-backup")
     parser.add_argument("command", choices=["run", "init", "snapshots", "restore", "drill"])
     parser.add_argument("--snapshot", default=LATEST)
+    parser.add_argument("--answer-max-age", type=int, help="seconds, instead of the settings'")
     parser.add_argument("--config", type=Path, default=Path("/etc/horizonai-bots/backup.json"))
     given = parser.parse_args()
     os.umask(0o077)
     try:
-        told = _do(given.command, given.snapshot, given.config)
+        config = Config.read(given.config)
+        if given.answer_max_age is not None:
+            config = replace(config, answer_max_age_s=given.answer_max_age)
+        told = _do(given.command, given.snapshot, config)
     except ToolError as error:
         print(error, file=sys.stderr)
         return 1
     print(json.dumps(told, indent=2))
-    unsettled = (told.get("reconciled") or {}).get("unsettled")
-    if not unsettled:
-        return 0
-    print(
-        f"The data are restored. {len(unsettled)} conversations could not be compared with what "
-        "Twilio has sent, and the workers stay held: run `horizonctl restore reconcile` on the host "
-        "when the cause is gone. The first: " + " ".join(map(str, unsettled[0])),
-        file=sys.stderr,
-    )
-    return 1
+    left = _left(told)
+    for sentence in left:
+        print(sentence, file=sys.stderr)
+    return 1 if left else 0
 
 
-def _do(command: str, snapshot: str, path: Path) -> dict[str, Any]:
-    config = Config.read(path)
+def _left(told: dict[str, Any]) -> list[str]:
+    """What a restore could not ask Twilio."""
+    found = told.get("reconciled") or {}
+    left = []
+    if unsettled := found.get("unsettled"):
+        names = ", ".join(f"{name} ({code})" for name, code in unsettled[:10])
+        left.append(
+            f"The data are restored. {len(unsettled)} conversations could not be compared with what "
+            "Twilio has sent, and the workers stay held: run `horizonctl restore reconcile` on the "
+            f"host when the cause is gone. They are: {names}{', …' * (len(unsettled) > 10)}."
+        )
+    if unlisted := found.get("unlisted"):
+        names = ", ".join(f"{name} ({code})" for name, code in unlisted)
+        again = (
+            "run `horizonctl restore reconcile` on the host"
+            if unsettled
+            else f"run `horizonctl restore hold --backup-at {told['taken_at']}` and "
+            "`horizonctl restore reconcile` on the host"
+        )
+        left.append(
+            "What Twilio delivered after the backup could not be listed for every bot: mend the "
+            f"cause, then {again}, or look into Twilio's console. The bots: {names}."
+        )
+    return left
+
+
+def _do(command: str, snapshot: str, config: Config) -> dict[str, Any]:
     if command == "snapshots":
         found = Restic(config).snapshots()
         return {
