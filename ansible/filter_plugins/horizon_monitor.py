@@ -39,7 +39,9 @@ def monitor_tables(
         ),
     ]
     if usages:
-        parts.append(_usage(dict([*usages.items()][: 1 if one_service else None])))
+        # Of a service on several hosts the first one that answers tells for all.
+        told_of = {h: u for h, u in usages.items() if not one_service or isinstance(told(u), dict)}
+        parts.append(_usage(dict([*(told_of or usages).items()][: 1 if one_service else None])))
     parts += [
         "\n".join(f"{host}: {fault}" for fault in state["server"]["faults"])
         for host, state in seen.items()

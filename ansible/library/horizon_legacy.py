@@ -157,7 +157,8 @@ class Legacy:
         if not env.is_file():
             self.fail(
                 f"There is no {self.shown(env)}, so nobody knows which Redis holds its bots. Name it: "
-                "-e legacy_env_file=…; or go on without them: -e legacy_save_bots=false."
+                "-e legacy_folder=… when it lies elsewhere, or -e legacy_env_file=…; or go on without "
+                "them: -e legacy_save_bots=false. Nothing was touched."
             )
         try:
             registry = horizon_legacy_registry.read(env.read_text(errors="replace"))
@@ -268,7 +269,8 @@ def main() -> None:
     legacy = Legacy(module)
     if legacy.units() or legacy.sites() or legacy.has_folder():
         legacy.check()
-        if legacy.has_folder():
+        # Its units without its folder: the folder is another one, and so is what knows the bots.
+        if legacy.has_folder() or legacy.units():
             legacy.save()
         legacy.stop()
         legacy.move()

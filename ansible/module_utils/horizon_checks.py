@@ -145,6 +145,9 @@ def _examine(host: Host, check: Check, *, mend: bool, look_only: bool) -> Findin
 # Units
 
 
+POSTGRESQL_UNIT = "postgresql.service"
+
+
 def _is_down(unit: str) -> Callable[[Host], str | None]:
     def look(host: Host) -> str | None:
         state = host.unit(unit)
@@ -163,6 +166,24 @@ def _start(unit: str) -> Callable[[Host], object]:
         host.run("systemctl", "start", unit)
 
     return mend
+
+
+def _clusters(host: Host) -> dict[str, str]:
+    """PostgreSQL's servers and their states: Debian's postgresql.service itself runs nothing."""
+    words = ("list-units", "--all", "--plain", "--no-legend", "postgresql@*.service")
+    _, told = host.run("systemctl", *words)
+    rows = [line.split() for line in told.splitlines()]
+    return {row[0]: row[2] for row in rows if len(row) > 3}
+
+
+def _postgresql_down(host: Host) -> str | None:
+    down = [f"{unit} is {state}" for unit, state in _clusters(host).items() if state != "active"]
+    return _is_down(POSTGRESQL_UNIT)(host) or ", ".join(down) or None
+
+
+def _start_postgresql(host: Host) -> None:
+    for unit in (POSTGRESQL_UNIT, *_clusters(host)):
+        _start(unit)(host)
 
 
 def _not_enabled(host: Host) -> str | None:
@@ -490,7 +511,6 @@ def _unit(name: str, unit: str, remedy: str) -> Check:
     return Check(name, _is_down(unit), remedy, _start(unit))
 
 
-POSTGRESQL = _unit("PostgreSQL", "postgresql.service", "journalctl -u 'postgresql*'")
 CHECKS = [
     Check("clock", _clock_off, "set the clock (timedatectl set-ntp true), or the controller's"),
     Check(
@@ -517,7 +537,7 @@ CHECKS = [
     ),
     _unit("Redis", "redis-server.service", "journalctl -u redis-server"),
     _unit("Sentinel", "redis-sentinel.service", "journalctl -u redis-sentinel"),
-    POSTGRESQL,
+    Check("PostgreSQL", _postgresql_down, "journalctl -u 'postgresql*'", _start_postgresql),
     Check("start with the machine", _not_enabled, SITE, _enable),
     _unit("socket", "horizonai-bots.socket", f"{SITE} --tags app"),
     Check("web", _web_down, LOGS, _start_release),

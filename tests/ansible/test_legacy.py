@@ -173,6 +173,23 @@ def test_bots_that_cannot_be_read_stop_everything_before_it_begins(
     assert not calls.exists()
 
 
+def test_units_of_another_folder_stop_only_once_the_bots_are_saved(
+    adopt: Adopt, machine: Path, calls: Path
+) -> None:
+    (machine / "srv").mkdir()
+    (machine / FOLDER).rename(machine / "srv/bots")
+
+    refused = adopt()
+    assert "legacy_folder" in refused["msg"]
+    assert "Nothing was touched" in refused["msg"]
+    assert (machine / UNIT).exists()
+    assert not calls.exists()
+
+    done = adopt(env_file="/srv/bots/.env")
+    assert done["bots"] == 2
+    assert len(json.loads((machine / ASIDE / "registry.json").read_text())) == 2
+
+
 def test_whoever_wants_no_bots_goes_on_without_them(adopt: Adopt, machine: Path) -> None:
     (machine / FOLDER / ".env").unlink()
 

@@ -15,9 +15,10 @@ checks = importlib.import_module("ansible.module_utils.horizon_checks")
 RELEASE = "20260101000000_aaaaaaaaaaaa"
 WEB = f"horizonai-bots@{RELEASE}.service"
 WORKER = f"horizonai-bots-worker@{RELEASE}-1.service"
+CLUSTER = "postgresql@15-main.service"
 UNITS = (
     "horizonai-bots.socket", "horizonai-bots.service", "horizonai-bots-firewall.service",
-    "redis-server.service", "redis-sentinel.service", "postgresql.service", "nginx.service",
+    "redis-server.service", "redis-sentinel.service", "postgresql.service", CLUSTER, "nginx.service",
     "keepalived.service", "certbot.timer", WEB, WORKER,
 )  # fmt: skip
 HEALTHY = {
@@ -131,6 +132,11 @@ class FakeHost:
         for start, answer in self.codes.items():
             if line.startswith(start):
                 return answer
+        if line.endswith("postgresql@*.service"):
+            return (
+                0,
+                f"{CLUSTER} loaded {self.active[CLUSTER]} running PostgreSQL Cluster 15-main\n",
+            )
         if line == "systemctl start certbot.service":
             self.cert = (89.0, "Let's Encrypt")
             self.failed = [unit for unit in self.failed if unit != command[2]]
@@ -182,7 +188,9 @@ def test_there_are_enough_checks_with_names_of_their_own() -> None:
 def test_a_healthy_host_is_left_alone(host: FakeHost) -> None:
     assert worse(host) == {}
     assert not [
-        line for line in host.commands if line.startswith(("systemctl", "chown", "certbot"))
+        line
+        for line in host.commands
+        if line.startswith(("systemctl", "chown", "certbot")) and " list-units " not in line
     ]
 
 
@@ -197,6 +205,7 @@ MENDED: list[tuple[str, Callable[[FakeHost], object]]] = [
     ("Redis", lambda host: host.active.update({"redis-server.service": "failed"})),
     ("Sentinel", lambda host: host.active.update({"redis-sentinel.service": "failed"})),
     ("PostgreSQL", lambda host: host.active.update({"postgresql.service": "inactive"})),
+    ("PostgreSQL", lambda host: host.active.update({CLUSTER: "failed"})),
     ("nginx", lambda host: host.active.update({"nginx.service": "failed"})),
     ("keepalived", lambda host: host.active.update({"keepalived.service": "failed"})),
     (

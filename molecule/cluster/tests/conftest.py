@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,9 @@ def make_primary(machine: str) -> None:
         for other in others:
             as_admin(other, "CONFIG SET replica-priority 100")
     wait_for(lambda: _replicas(machine) == 2, 60, "two replicas")
+    # What they still took for a replica that may not lead could be no primary of the next fail-over.
+    for each in (BALANCER, WEB1, WORK):
+        wait_for(lambda each=each: _priorities(each) == ["100", "100"], 30, "known priorities")
 
 
 def as_admin(machine: str, words: str) -> str:
@@ -69,6 +73,12 @@ def _fails_over_to(machine: str) -> bool:
         ask_sentinel(BALANCER, "SENTINEL", "FAILOVER", "horizon")
         time.sleep(5)
     return primary() == machine
+
+
+def _priorities(machine: str) -> list[str]:
+    """Those of the replicas, as the Sentinel of this machine knows them."""
+    words = ask_sentinel(machine, "SENTINEL", "REPLICAS", "horizon")
+    return [after for word, after in pairwise(words) if word == "slave-priority"]
 
 
 def _replicas(machine: str) -> int:

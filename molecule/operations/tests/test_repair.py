@@ -30,7 +30,7 @@ UNITS = {
     "web": f"systemctl stop {WEB}",
     "workers": f"systemctl stop {WORKERS}",
     "Redis": "systemctl stop redis-server.service",
-    "PostgreSQL": "systemctl stop postgresql.service",
+    "PostgreSQL": "systemctl kill --signal=KILL 'postgresql@*.service'",
     "nginx": "systemctl stop nginx.service",
     "firewall rules": "nft delete table inet horizonai_bots",
     "firewall unit": "systemctl stop horizonai-bots-firewall.service",
