@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -137,7 +138,6 @@ def summary(applied: dict[str, Any], check_mode: bool) -> list[str]:
 
 def _sheet(client: dict[str, Any], server: str, inventory: str) -> str:
     sender = client["sender"]
-    name = client["name"].replace('"', "'")
     return SHEET.format(
         name=client["name"],
         number=client["number"],
@@ -151,9 +151,18 @@ def _sheet(client: dict[str, Any], server: str, inventory: str) -> str:
         twilio=_twilio(sender, client["number"]),
         inventory=inventory,
         variables=(
-            f'-e nombre="{name}" -e numero={client["number"]} -e cliente_id={client["client_id"]}'
+            f"{_named(client['name'])} -e numero={client['number']} "
+            f"-e cliente_id={client['client_id']}"
         ),
     )
+
+
+def _named(name: str) -> str:
+    """The option that gives this name, for a shell; Ansible stumbles over quotes outside of JSON."""
+    if not set(name) & set("\"'`$\\!"):
+        return f'-e nombre="{name}"'
+    told = json.dumps({"nombre": name}, ensure_ascii=False).replace("'", "\\u0027")
+    return f"-e '{told}'"
 
 
 def _twilio(sender: dict[str, Any], number: str) -> str:

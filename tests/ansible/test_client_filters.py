@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +23,22 @@ def filters() -> ModuleType:
 @pytest.fixture(scope="module")
 def sheets() -> ModuleType:
     return load("filter_plugins/horizon_client_sheets.py")
+
+
+@pytest.mark.parametrize("name", ["Pizzería D'Angelo", 'El "Clavo"', "A$B`c`", "La Cocina"])
+def test_sheet_names_the_client_so_that_shell_and_ansible_understand(
+    sheets: ModuleType, name: str
+) -> None:
+    (sheet,) = sheets.sheets([{**report(), "name": name}], "bots1", "i")
+    line = next(line for line in sheet["content"].splitlines() if "nuevo-cliente.yml" in line)
+    words = shlex.split(line)
+    value = next(word for word in words if word.startswith(("nombre=", '{"nombre"')))
+    if value.startswith("{"):
+        assert json.loads(value) == {"nombre": name}
+        # As Ansible takes words apart.
+        assert "'" not in value
+    else:
+        assert value == f"nombre={name}"
 
 
 def test_fields_get_their_names_and_secrets_stand_apart(filters: ModuleType) -> None:
@@ -157,7 +175,8 @@ def report(**more: Any) -> dict[str, Any]:
 
 
 def test_a_sheet_tells_what_there_is_and_what_to_do(sheets: ModuleType) -> None:
-    (sheet,) = sheets.sheets([report()], "bots1", "inventories/mine")
+    told = {**report(), "name": "La Cocina"}
+    (sheet,) = sheets.sheets([told], "bots1", "inventories/mine")
 
     assert (sheet["client"], sheet["number"]) == ("la-cocina", "+15551234567")
     assert "Sus mensajes llegan a este servicio." in sheet["content"]
