@@ -40,8 +40,10 @@ def monitor_tables(
     ]
     if usages:
         # Of a service on several hosts the first one that answers tells for all.
-        told_of = {h: u for h, u in usages.items() if not one_service or isinstance(told(u), dict)}
-        parts.append(_usage(dict([*(told_of or usages).items()][: 1 if one_service else None])))
+        heard = [host for host, look in usages.items() if isinstance(told(look), dict)]
+        parts.append(
+            _usage({host: usages[host] for host in (heard[:1] if one_service else usages)})
+        )
     parts += [
         "\n".join(f"{host}: {fault}" for fault in state["server"]["faults"])
         for host, state in seen.items()

@@ -75,6 +75,20 @@ def test_hosts_of_one_service_tell_its_clients_once(tables: ModuleType) -> None:
     assert one.count("web2") == 2
 
 
+def test_usage_of_one_service_comes_from_the_first_host_that_answers(tables: ModuleType) -> None:
+    silent = {"unreachable": True, "msg": "no route to host"}
+    looks = {"web1": silent, "web2": answered(LOOK), "web3": answered(LOOK)}
+    usages = {
+        "web1": silent,
+        "web2": answered({"usage": [DAY]}),
+        "web3": answered({"usage": [DAY]}),
+    }
+
+    rows = [row.split() for row in tables.monitor_tables(looks, usages, True).splitlines()]
+
+    assert [row[0] for row in rows if DAY["date"] in row] == ["web2"]
+
+
 def test_what_a_host_does_not_know_is_a_dash(tables: ModuleType) -> None:
     unknown: dict[str, Any] = {
         "queue": None,
