@@ -23,6 +23,14 @@ VRRP = 112
 """Number of the protocol by which balancers agree who has their address; it knows no ports."""
 SENTINEL_PASSWORD = "vault_redis_sentinel_password"  # noqa: S105 a variable's name
 MIN_PASSWORD_CHARS = 16
+SHARED = (
+    *("app_domain", "app_database_url", "redis_port", "redis_sentinel_port", "postgresql_port"),
+    *("redis_enabled", "redis_acknowledge_on_replica", "app_redis_host", "app_redis_port"),
+    *("vault_secret_key", "vault_admin_api_key", "vault_postgresql_password"),
+    *("vault_redis_app_password", "vault_redis_backup_password"),
+    *("vault_redis_replication_password", SENTINEL_PASSWORD),
+)
+"""Variables by which hosts understand each other: another value on one of them parts it from the rest."""
 POOL_SIZE = 16
 """Connections that a process keeps at most: `_POOL_SIZE` in service/store/database.py."""
 OTHER_CONNECTIONS = 24
@@ -154,6 +162,7 @@ def problems(
     return [
         *_groups(groups, hosts, values),
         *_addresses(hosts, hostvars),
+        *_shared(hosts, hostvars),
         *_redis(groups, values),
         *_database(groups, values),
         *_other_database(groups, hosts, hostvars),
@@ -295,6 +304,35 @@ def _addresses(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[Findin
                 "the network's length, like: cluster_address: 10.0.0.1",
             )
         )
+    if len({address.version for address in owner}) > 1:
+        longer = [host for address, host in owner.items() if address.version == 6]
+        found.append(
+            _finding(
+                f"{', '.join(longer)} has a cluster_address of IPv6, and the others have one of IPv4: "
+                "each lets in the addresses that the inventory names.",
+                "give all hosts a cluster_address of one kind.",
+            )
+        )
+    return found
+
+
+def _shared(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[Finding]:
+    """Told by name: a value may be a secret."""
+    found = []
+    for name in SHARED:
+        by_value: dict[str, list[str]] = {}
+        for host in hosts:
+            value = hostvars[host].get(name)
+            told = str(value).lower() if isinstance(value, bool) else str(value or "")
+            by_value.setdefault(told, []).append(host)
+        if len(by_value) > 1:
+            sides = " and ".join(", ".join(members) for members in by_value.values())
+            found.append(
+                _finding(
+                    f"{name} is not the same for {sides}.",
+                    f"write {name} once, in group_vars/all, and take it out of the hosts and their groups.",
+                )
+            )
     return found
 
 

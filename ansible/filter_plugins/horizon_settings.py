@@ -10,9 +10,13 @@ import binascii
 import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError
 
 Finding = dict[str, str]
 
@@ -53,6 +57,9 @@ LINES = {
     SECRET_KEY: '{name}: "<what `.venv/bin/horizonctl key secret` prints>"',
     ADMIN_KEY: '{name}: "<what `openssl rand -hex 32` prints>"',
 }
+ROLES = Path(__file__).parents[2] / "roles"
+MAY_BE_EMPTY = ("backup_repository", "keepalived_address")
+"""Keys that need no value: nothing after the colon means the same as an empty text there."""
 _PLACEHOLDER = re.compile(
     r"<.*>|.*(change|replace)[-_ ]?(me|this|it).*|x{3,}|todo.*|placeholder.*|your[-_ ].*|example.*",
     re.IGNORECASE | re.DOTALL,
@@ -92,6 +99,38 @@ def setting_warnings(values: Mapping[str, Any]) -> list[Finding]:
             }
         ]
     return []
+
+
+def empty_keys(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[Finding]:
+    """Roles' variables whose line in the inventory has nothing after the colon.
+
+    Ansible takes that for a value, so that the role's default does not hold.
+    """
+    defaults: dict[str, Any] = {}
+    for file in ROLES.glob("*/defaults/main.yml"):
+        defaults |= yaml.safe_load(file.read_text()) or {}
+    found = []
+    for name, default in sorted(defaults.items()):
+        where = [host for host in hosts if _is_empty(name, hostvars[host])]
+        if name in MAY_BE_EMPTY or not where:
+            continue
+        empty = {"": '""', "[]": "[]", "{}": "{}"}.get(str(default))
+        what = f"write `{name}: {empty}`" if empty else "write a value"
+        found.append(
+            {
+                "problem": f"{name} has no value for {', '.join(where)}: nothing stands after the colon.",
+                "remedy": f"{what}, or take the line out of the inventory: the default holds then.",
+            }
+        )
+    return found
+
+
+def _is_empty(name: str, variables: Mapping[str, Any]) -> bool:
+    try:
+        return name in variables and variables[name] is None
+    except AnsibleError:
+        # A template whose parts are known in its role alone.
+        return False
 
 
 def clock(
@@ -311,6 +350,7 @@ class FilterModule:
         return {
             "horizon_setting_problems": setting_problems,
             "horizon_setting_warnings": setting_warnings,
+            "horizon_empty_keys": empty_keys,
             "horizon_clock": clock,
             "horizon_report": report,
         }

@@ -51,7 +51,8 @@ VALUES = [
     *("postgresql_enabled", "postgresql_networks", "app_web_enabled", "app_processes"),
     *("app_repair_parts", "app_repair_boot_units", "app_use_postgresql", "nginx_backends"),
     *("keepalived_is_here", "preflight_floating", "nginx_other_balancers"),
-    *("backup_enabled", "app_takes_backups", "firewall_web", "redis_bind"),
+    *("backup_enabled", "app_takes_backups", "firewall_web", "redis_bind", "backup_packages"),
+    *("redis_port", "redis_sentinel_port", "alerts_url", "alerts_command"),
 ]
 """Variables of the roles that are looked at."""
 
@@ -130,7 +131,7 @@ def render(
             "vault_admin_api_key": "admin",
         },
         # Their variables are wanted, not their tasks.
-        "roles": [{"role": role, "when": False} for role in [*TEMPLATES, "backup", "preflight"]],
+        "roles": [{"role": role, "when": False} for role in [*TEMPLATES, "backup", "alerts", "preflight"]],
         "post_tasks": [
             {
                 "name": "What the roles would write",

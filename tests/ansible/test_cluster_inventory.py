@@ -13,7 +13,7 @@ from tests.ansible.conftest import load
 
 cluster = load("filter_plugins/horizon_cluster.py")
 
-ADDRESSES = {"bal1": "10.0.0.1", "web1": "10.0.0.2", "web2": "10.0.0.3", "work1": "fd00::4"}
+ADDRESSES = {"bal1": "10.0.0.1", "web1": "10.0.0.2", "web2": "10.0.0.3", "work1": "10.0.0.4"}
 HOSTS: Mapping[str, Mapping[str, Any]] = {
     host: {"cluster_address": address} for host, address in ADDRESSES.items()
 }
@@ -80,7 +80,8 @@ def test_balancers_hear_each_other_and_nobody_else() -> None:
 
 
 def test_networks_hold_one_address_each() -> None:
-    assert cluster.networks(["web1", "work1", "web1"], HOSTS) == ["10.0.0.2/32", "fd00::4/128"]
+    assert cluster.networks(["web1", "work1", "web1"], HOSTS) == ["10.0.0.2/32", "10.0.0.4/32"]
+    assert cluster.networks(["six"], {"six": {"cluster_address": "fd00::4"}}) == ["fd00::4/128"]
 
 
 def test_the_database_takes_the_pools_of_all_processes_twice() -> None:
@@ -123,8 +124,18 @@ def test_a_good_inventory_has_no_problem() -> None:
         ({"hosts": {**HOSTS, "web1": {"cluster_address": "web1.lan"}}}, "which is no address"),
         ({"hosts": {**HOSTS, "web1": HOSTS["web2"]}}, "web2 has the cluster_address 10.0.0.3 of"),
         (
-            {"hosts": {**HOSTS, "web1": {"cluster_address": "FD00:0::4"}}},
+            {
+                "hosts": {
+                    **HOSTS,
+                    "web1": {"cluster_address": "FD00:0::4"},
+                    "work1": {"cluster_address": "fd00::4"},
+                }
+            },
             "work1 has the cluster_address fd00::4 of web1",
+        ),
+        (
+            {"hosts": {**HOSTS, "work1": {"cluster_address": "fd00::4"}}},
+            "work1 has a cluster_address of IPv6, and the others have one of IPv4",
         ),
         ({"hosts": {**HOSTS, "web1": {"cluster_address": "10.0.0.2/24"}}}, "which is no address"),
         ({"hosts": {**HOSTS, "web1": {"cluster_address": "169.254.1.2"}}}, "which is no address"),
@@ -140,6 +151,14 @@ def test_a_good_inventory_has_no_problem() -> None:
                 "app_database_url": "postgresql://u:p@db.example.test/x",
             },
             "postgresql_enabled is yes for web1",
+        ),
+        (
+            {"hosts": {**HOSTS, "web2": {**HOSTS["web2"], "vault_secret_key": "another"}}},
+            "vault_secret_key is not the same for bal1, web1, work1 and web2.",
+        ),
+        (
+            {"hosts": {**HOSTS, "bal1": {**HOSTS["bal1"], "redis_acknowledge_on_replica": False}}},
+            "redis_acknowledge_on_replica is not the same for bal1 and web1, web2, work1.",
         ),
         ({"vault_redis_sentinel_password": None}, "vault_redis_sentinel_password is missing"),
         (
@@ -161,22 +180,24 @@ def test_groups_that_are_all_misspelled_make_no_single_servers() -> None:
 
 
 def test_each_host_has_the_address_at_which_it_is_looked_for() -> None:
+    hosts = {**HOSTS, "work1": {"cluster_address": "fd00::4"}}
+
     def found(*interfaces: str) -> list[Any]:
-        told: list[Any] = cluster.address_problems(GROUPS, "work1", HOSTS, interfaces)
+        told: list[Any] = cluster.address_problems(GROUPS, "work1", hosts, interfaces)
         return told
 
     assert found("127.0.0.1", "192.0.2.7", "fd00:0::4") == []
     assert found() == []
     (wrong,) = found("127.0.0.1", "10.0.0.4", "fe80::1%eth0")
     assert wrong["problem"] == "No interface of work1 has its cluster_address fd00::4."
-    assert cluster.address_problems({}, "work1", HOSTS, ["10.0.0.4"]) == []
+    assert cluster.address_problems({}, "work1", hosts, ["10.0.0.5"]) == []
 
 
 @pytest.mark.parametrize(
     ("host", "present", "count"),
     [
         ("web1", "10.0.0.9", 1),
-        ("web1", "fd00::4", 0),
+        ("web1", "10.0.0.4", 0),
         ("web1", "", 0),
         ("web1", "127.0.0.1", 0),
         ("web1", "/run/postgresql", 0),
@@ -187,7 +208,7 @@ def test_the_service_is_not_sent_to_an_empty_database(host: str, present: str, c
     found = cluster.database_problems(GROUPS, host, HOSTS, present)
 
     assert len(found) == count
-    assert all("work1 (fd00::4), where it would find none" in each["problem"] for each in found)
+    assert all("work1 (10.0.0.4), where it would find none" in each["problem"] for each in found)
 
 
 def look(role: str = "master", keys: int = 0, follows: str = "", told: Any = ()) -> dict[str, Any]:

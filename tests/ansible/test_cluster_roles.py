@@ -455,6 +455,9 @@ def test_wrong_inventories_end_in_preflight_with_what_to_change(tmp_path: Path) 
         ansible_become=False,
         vault_redis_sentinel_password="",
         redis_acknowledge_on_replica=True,
+        # A line with nothing after the colon; the last two need nothing.
+        **dict.fromkeys(("app_settings", "app_workers", "certbot_email")),
+        **dict.fromkeys(("backup_repository", "keepalived_address")),
     )
 
     run = play(file, "site.yml", "--tags", "preflight")
@@ -469,10 +472,37 @@ def test_wrong_inventories_end_in_preflight_with_what_to_change(tmp_path: Path) 
         "vault_redis_sentinel_password is missing",
         "The group database has 2 hosts (one, two)",
         "cluster_address: 10.0.0.1",
+        "app_settings has no value for one, two",
+        "write `app_settings: {}`, or take the line out",
+        'write `certbot_email: ""`',
+        "app_workers has no value",
     ):
         assert sentence in told, run.stdout
+    assert "backup_repository has" not in told
+    assert "keepalived_address has" not in told
     assert "changed=0" in told
     assert re.search(r"changed=[1-9]", told) is None
+
+
+def test_keys_that_need_no_value_mean_the_same_without_one(
+    rendered: Rendered, tmp_path: Path
+) -> None:
+    ports = {
+        name: rendered.value("bal1", name) for name in ("redis_port", "redis_sentinel_port")
+    }
+
+    left = cluster(
+        tmp_path, **ports, backup_repository=None, keepalived_address=None, alert_url=None
+    )
+
+    assert left.told == rendered.told
+
+
+def test_hosts_stand_in_the_order_of_the_inventory(rendered: Rendered) -> None:
+    """Another order at each run would be a change each time."""
+    peers = re.findall(r"^ {8}(\S+)$", rendered.text("bal1", "keepalived", "keepalived.conf.j2"), re.M)
+
+    assert peers[:3] == [ADDRESSES[host] for host in ("web1", "web2", "work1")]
 
 
 SYSTEMCTL = """#!/bin/sh

@@ -128,3 +128,24 @@ def test_a_wrong_password_fails_the_unit_and_stands_in_health() -> None:
     assert right.code == 0, right.output
     on(MACHINE, "systemctl start horizonai-bots-backup.service")
     assert made()["vault_backup_password"] not in wrong.output + right.output
+
+
+def test_without_a_repository_nothing_of_the_backups_stays() -> None:
+    kept = on(MACHINE, "ls /var/backups/bots")
+    off = playbook("site.yml", backup_repository="")
+
+    assert off.code == 0, off.output
+    units = "list-unit-files --plain --no-legend 'horizonai-bots-backup*' 'horizonai-bots-drill*'"
+    assert on(MACHINE, f"systemctl {units} || true") == ""
+    left = "/usr/local/sbin/horizonai-backup /etc/horizonai-bots/backup.json"
+    left += " /etc/horizonai-bots/backup.password /opt/horizonai-bots/backup"
+    assert on(MACHINE, f"ls -d {left} 2>/dev/null || true") == ""
+    assert "backup" not in on(MACHINE, "horizonctl health")
+    assert on(MACHINE, "ls /var/backups/bots") == kept
+    again = playbook("site.yml", backup_repository="")
+    assert (again.code, again.changed) == (0, 0), again.output
+
+    back = playbook("site.yml")
+
+    assert back.code == 0, back.output
+    on(MACHINE, "systemctl is-active horizonai-bots-backup.timer horizonai-bots-drill.timer")
