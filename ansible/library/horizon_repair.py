@@ -92,7 +92,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.horizon_checks import UncheckedError, checks_of, examine
+from ansible.module_utils.horizon_check import UncheckedError, examine
+from ansible.module_utils.horizon_checks import checks_of
 from ansible.module_utils.horizon_host import own_addresses
 from ansible.module_utils.horizon_releases import (
     Journal,
@@ -140,7 +141,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 class Machine:
-    """Implements `horizon_checks.Host`. What a command of the service says is asked for once."""
+    """Implements `horizon_check.Host`. What a command of the service says is asked for once."""
 
     def __init__(self, params: dict[str, Any]) -> None:
         self.params = params

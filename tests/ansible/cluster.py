@@ -131,7 +131,9 @@ def render(
             "vault_admin_api_key": "admin",
         },
         # Their variables are wanted, not their tasks.
-        "roles": [{"role": role, "when": False} for role in [*TEMPLATES, "backup", "alerts", "preflight"]],
+        "roles": [
+            {"role": role, "when": False} for role in [*TEMPLATES, "backup", "alerts", "preflight"]
+        ],
         "post_tasks": [
             {
                 "name": "What the roles would write",

@@ -487,9 +487,7 @@ def test_wrong_inventories_end_in_preflight_with_what_to_change(tmp_path: Path) 
 def test_keys_that_need_no_value_mean_the_same_without_one(
     rendered: Rendered, tmp_path: Path
 ) -> None:
-    ports = {
-        name: rendered.value("bal1", name) for name in ("redis_port", "redis_sentinel_port")
-    }
+    ports = {name: rendered.value("bal1", name) for name in ("redis_port", "redis_sentinel_port")}
 
     left = cluster(
         tmp_path, **ports, backup_repository=None, keepalived_address=None, alert_url=None
@@ -500,7 +498,9 @@ def test_keys_that_need_no_value_mean_the_same_without_one(
 
 def test_hosts_stand_in_the_order_of_the_inventory(rendered: Rendered) -> None:
     """Another order at each run would be a change each time."""
-    peers = re.findall(r"^ {8}(\S+)$", rendered.text("bal1", "keepalived", "keepalived.conf.j2"), re.M)
+    peers = re.findall(
+        r"^ {8}(\S+)$", rendered.text("bal1", "keepalived", "keepalived.conf.j2"), re.M
+    )
 
     assert peers[:3] == [ADDRESSES[host] for host in ("web1", "web2", "work1")]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+engine = importlib.import_module("ansible.module_utils.horizon_check")
 checks = importlib.import_module("ansible.module_utils.horizon_checks")
 
 RELEASE = "20260101000000_aaaaaaaaaaaa"
@@ -103,7 +104,7 @@ class FakeHost:
 
     def health(self) -> dict[str, Any]:
         if self.state is None:
-            raise checks.UncheckedError("horizonctl health: no answer")
+            raise engine.UncheckedError("horizonctl health: no answer")
         return self.state
 
     def horizonctl(self, *words: str) -> Any:
@@ -163,12 +164,14 @@ class FakeHost:
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
-    monkeypatch.setattr(checks, "_wait", lambda condition: condition())
+    for room in ("units", "network"):
+        looks = importlib.import_module(f"ansible.module_utils.horizon_look_{room}")
+        monkeypatch.setattr(looks, "wait", lambda condition: condition())
     return FakeHost(tmp_path)
 
 
 def findings(host: FakeHost, *, mend: bool = True, look_only: bool = False) -> dict[str, Any]:
-    found = checks.examine(host, checks.checks_of(host.params), mend=mend, look_only=look_only)
+    found = engine.examine(host, checks.checks_of(host.params), mend=mend, look_only=look_only)
     return {each.check: each for each in found}
 
 
