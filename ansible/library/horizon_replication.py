@@ -61,6 +61,7 @@ changes: {description: What was changed., type: list, returned: always}
 
 import time
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -170,11 +171,14 @@ def forget_gone(params: dict[str, Any], sentinel: Redis, *, check: bool) -> list
     A machine that is gone for good counts as one more Sentinel until it is forgotten, and the rest may be
     too few to choose a primary. While one is being chosen nothing is forgotten.
     """
-    record = sentinel.pairs("SENTINEL", "MASTER", params["name"])
-    others = len(params["sentinels"]) - 1
-    if int(record["num-other-sentinels"]) <= others or record["flags"] != "master":
+    # By their addresses: as many as there should be may hold a lost one while a new one is not heard of yet.
+    ours = {_plain(*parse(each)) for each in params["sentinels"]}
+    known = sentinel.records("SENTINEL", "SENTINELS", params["name"])
+    if {_plain(each["ip"], each["port"]) for each in known} <= ours:
         return []
-    return forget({**params, "others": others}, check=check)
+    if sentinel.pairs("SENTINEL", "MASTER", params["name"])["flags"] != "master":
+        return []
+    return forget({**params, "others": len(ours) - 1}, check=check)
 
 
 def leave(params: dict[str, Any], *, check: bool) -> list[str]:
@@ -213,6 +217,11 @@ def forget(params: dict[str, Any], *, check: bool) -> list[str]:
                 "A Sentinel does not find the others again. Remedy: journalctl -u redis-sentinel there.",
             )
     return ["a Sentinel has forgotten what is gone"]
+
+
+def _plain(host: str, port: int | str) -> tuple[str, int]:
+    """In one spelling."""
+    return str(ip_address(host)), int(port)
 
 
 def _told(params: dict[str, Any]) -> Told | None:

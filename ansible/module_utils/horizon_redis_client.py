@@ -62,18 +62,17 @@ class Redis:
 
     def pairs(self, *words: str) -> dict[str, str]:
         """What a command answers with names and values in turn."""
-        texts = self.texts(*words)
-        return dict(zip(texts[::2], texts[1::2], strict=True))
+        return _pairs(self.texts(*words))
+
+    def records(self, *words: str) -> list[dict[str, str]]:
+        """A command's list of such answers."""
+        self._write(*words)
+        return [_pairs(self._texts()) for _ in range(self._count())]
 
     def texts(self, *words: str) -> list[str]:
         """A command's list of texts; empty when it answers that there is none."""
         self._write(*words)
-        kind, rest = self._line()
-        if kind == b"-":
-            raise RedisError(rest.decode(errors="replace"))
-        if kind != b"*":
-            raise ConnectionError("Redis answers what no Redis answers")
-        return [(self._answer() or b"").decode(errors="replace") for _ in range(int(rest))]
+        return self._texts()
 
     def text(self, *words: str) -> str:
         """A command's answer as text."""
@@ -89,6 +88,18 @@ class Redis:
         parts += [b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded]
         self._socket.sendall(b"".join(parts))
 
+    def _texts(self) -> list[str]:
+        return [(self._answer() or b"").decode(errors="replace") for _ in range(self._count())]
+
+    def _count(self) -> int:
+        """How many answers the one to come has."""
+        kind, rest = self._line()
+        if kind == b"-":
+            raise RedisError(rest.decode(errors="replace"))
+        if kind != b"*":
+            raise ConnectionError("Redis answers what no Redis answers")
+        return int(rest)
+
     def _answer(self) -> bytes | None:
         kind, rest = self._line()
         if kind == b"-":
@@ -103,3 +114,7 @@ class Redis:
         if not line.endswith(b"\r\n"):
             raise ConnectionError("Redis closed the connection")
         return line[:1], line[1:-2]
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    return dict(zip(texts[::2], texts[1::2], strict=True))

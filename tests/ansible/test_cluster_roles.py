@@ -289,7 +289,7 @@ class Group:
         first = self.nodes[names[0]]
         self.sentinels = {name: RoleSentinel(rendered, name, first) for name in names}
 
-    def step(self, host: str, step: str, **params: Any) -> dict[str, Any]:
+    def step(self, host: str, step: str, *, check: bool = False, **params: Any) -> dict[str, Any]:
         node = self.nodes[host]
         given = {
             "step": step,
@@ -303,7 +303,7 @@ class Group:
             "sentinel_password": SENTINEL,
             **params,
         }
-        told: dict[str, Any] = replication.run(given, check=False)
+        told: dict[str, Any] = replication.run(given, check=check)
         return told
 
     def primary(self) -> str:
@@ -385,7 +385,11 @@ def test_redis_is_replicated_fails_over_and_stays_as_it_then_is(rendered: Render
         # Of a machine that nobody could ask any more.
         ours = [group.addresses[list(group.nodes).index(name)] for name in left]
         gone = ["a Sentinel has forgotten what is gone"]
+        # A replacement that nobody has heard of yet: there are not more than there should be.
+        replaced = [*ours, f"127.0.0.19:{new.port}"]
         for name in left:
+            told = group.step(name, "sentinel", check=True, quorum=2, sentinels=replaced)
+            assert told["changes"] == gone
             assert group.step(name, "sentinel", quorum=2)["changes"] == []
             assert group.step(name, "sentinel", quorum=2, sentinels=ours)["changes"] == gone
             assert group.step(name, "sentinel", quorum=2, sentinels=ours)["changes"] == []
