@@ -31,6 +31,7 @@ SHARED = (
     *("vault_redis_replication_password", SENTINEL_PASSWORD),
 )
 """Variables by which hosts understand each other: another value on one of them parts it from the rest."""
+TAKE_AWAY = "ansible-playbook site.yml -e state=absent -e part={part} --limit {host}"
 POOL_SIZE = 16
 """Connections that a process keeps at most: `_POOL_SIZE` in service/store/database.py."""
 OTHER_CONNECTIONS = 24
@@ -113,6 +114,13 @@ def primary(
     told = [look["told"] for look in looks.values() if look.get("told")]
     if told:
         _, host, at = max((int(epoch), str(host), int(at)) for epoch, host, at in told)
+        if _usable(host) not in {_usable(address) for address in nodes.values()}:
+            return _uncertain(
+                f"The Sentinels name {endpoint(host, at)} as the primary, and no host of the group redis has "
+                "that address. Remedy: name it there again and take it away with: ansible-playbook site.yml "
+                "-e state=absent -e part=redis --limit <its name>. When it is gone for good, wait until they "
+                "have chosen another one (journalctl -u redis-sentinel)."
+            )
         return _primary(host, at)
     missing = [host for host in nodes if host not in looks]
     if missing:
@@ -191,31 +199,94 @@ def database_problems(
 ) -> list[Finding]:
     """Why the service cannot be sent to another PostgreSQL, which would begin empty.
 
-    `present` is the host that it uses now; empty: none, or on the machine that it runs on.
+    `present` is where the host's service has its data now: `sqlite`, PostgreSQL's host, or nowhere.
     """
     hosts = groups.get("database", ())
-    if not {"web", "workers"} & set(parts(groups, host)) or len(hosts) != 1 or not present:
+    if len(hosts) != 1 or not present:
         return []
     wanted = str(hostvars[hosts[0]].get("cluster_address") or "")
-    if present == wanted or present.startswith("/") or _usable(present) is None:
+    named = f"the group database names {hosts[0]} ({wanted}), where it would find none"
+    if present == "sqlite":
+        return [
+            _finding(
+                f"The service's data are in the SQLite file of {host}, and {named}.",
+                "move them to PostgreSQL while that server is still alone: docs/cluster.md, From one server.",
+            )
+        ]
+    if present == "localhost" or present.startswith("/") or _is_loopback(present):
+        if host == hosts[0]:
+            return []
+        present = f"{host} itself"
+    elif _usable(present) is not None and _usable(present) == _usable(wanted):
         return []
     return [
         _finding(
-            f"The service's data are in the PostgreSQL of {present}, and the group database names "
-            f"{hosts[0]} ({wanted}), where it would find none.",
-            "name that host again; docs/cluster.md, Moving the database, says how the data move.",
+            f"The service's data are in the PostgreSQL of {present}, and {named}.",
+            "name that host again; docs/cluster.md, Moving the database, says how the data move. When they "
+            "are there already, or only its address is another: -e preflight_database_moved=true",
         )
     ]
 
 
-def removal_problems(groups: Groups, hosts: Sequence[str]) -> list[str]:
-    """Why these hosts cannot be taken away; nothing when the one that is named can."""
-    if len(hosts) != 1:
-        return [f"{', '.join(hosts)} would be taken away: name the one that is meant with --limit."]
+def move_problems(
+    groups: Groups, host: str, installed: Mapping[str, Sequence[str]]
+) -> list[Finding]:
+    """Why parts cannot go from host to host in one run. `installed` has the parts of each host now."""
     if not is_cluster(groups):
         return []
+    had = installed.get(host, ())
+    found = []
+    if "redis" in had and host not in groups.get("redis", ()):
+        found.append(
+            _finding(
+                f"{host} is not in the group redis any more, and the Redis there is still in use.",
+                f"name it below redis again and run: {TAKE_AWAY.format(part='redis', host=host)}. Then take it "
+                "out.",
+            )
+        )
+    # A server that was alone is its own balancer, and goes on answering until the web hosts do.
+    if "web" in had and "balancer" not in had and not _stays("web", groups, installed):
+        found.append(
+            _finding(
+                "None of the hosts that take messages now stays in the group web.",
+                "name the new hosts beside them and run site.yml, then take these out and run it again.",
+            )
+        )
+    if "balancer" in had and not _stays("balancer", groups, installed):
+        found.append(
+            _finding(
+                f"{host} is the balancer, and not in the group balancer any more.",
+                "name it there again beside the new one (docs/cluster.md, Several balancers) and run site.yml. "
+                "Once the public name leads to the new one, run: "
+                f"{TAKE_AWAY.format(part='balancer', host=host)}.",
+            )
+        )
+    return found
+
+
+def _stays(part: str, groups: Groups, installed: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a host that has the part goes on having it; yes, when not all that should are known."""
+    hosts = groups.get(part, ())
+    return any(part in installed.get(host, (part,)) for host in hosts)
+
+
+def removal_problems(groups: Groups, hosts: Sequence[str], part: str = "") -> list[str]:
+    """Why these hosts cannot be taken away; nothing when the one that is named can.
+
+    With `part` only that part of the host goes.
+    """
+    if len(hosts) != 1:
+        return [f"{', '.join(hosts)} would be taken away: name the one that is meant with --limit."]
     host = hosts[0]
+    if not is_cluster(groups):
+        return [f"{host} is a server of its own: it has no parts to take away."] if part else []
     carried = parts(groups, host)
+    if not carried or (part and part not in carried):
+        return [
+            f"{host} is not in {f'the group {part}' if part else 'any group'}, so nothing is taken away: "
+            "name it there again until this has run."
+        ]
+    carried = [part] if part else carried
     found = []
     if "database" in carried:
         found.append(
@@ -420,6 +491,13 @@ def _other_database(
     ]
 
 
+def _is_loopback(text: str) -> bool:
+    try:
+        return ip_address(text).is_loopback
+    except ValueError:
+        return False
+
+
 def _usable(text: str) -> Address | None:
     """None for what is no address, and for those of no single other host."""
     try:
@@ -453,6 +531,7 @@ class FilterModule:
         """Names of the filters in templates."""
         return {
             "horizon_is_cluster": is_cluster,
+            "horizon_move_problems": move_problems,
             "horizon_parts": parts,
             "horizon_addresses": addresses,
             "horizon_networks": networks,

@@ -53,6 +53,7 @@ KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "bool": (_is_true_or_false, "true or false is needed"),
     "int": (_is_whole, "a whole number is needed"),
     "state": (lambda value: value in ("present", "absent"), "present or absent is needed"),
+    "part": (lambda value: value in ("redis", "balancer"), "redis or balancer is needed"),
     "days": (
         lambda value: _is_whole(value) and 1 <= int(value) <= 366,
         "a whole number from 1 to 366 is needed",
@@ -180,7 +181,14 @@ def _variable_problems(name: str, value: Any, names: Mapping[str, str]) -> list[
     return [f"{name} is {value!r}, and {KINDS[kind][1]}: say -e {name}={_EXAMPLES[kind]}."]
 
 
-_EXAMPLES = {"word": "…", "state": "absent", "bool": "true", "int": "7", "days": "7"}
+_EXAMPLES = {
+    "word": "…",
+    "state": "absent",
+    "part": "redis",
+    "bool": "true",
+    "int": "7",
+    "days": "7",
+}
 
 
 @cache

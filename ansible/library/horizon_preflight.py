@@ -121,9 +121,14 @@ packages:
   type: list
   elements: str
   returned: always
-database_host:
-  description: PostgreSQL's host by the service's present settings; empty where it has none.
+database:
+  description: Where the installed service has its data, C(sqlite) or PostgreSQL's host; empty without one.
   type: str
+  returned: always
+installed:
+  description: Parts of the service that this host has now, of C(balancer), C(web) and C(redis).
+  type: list
+  elements: str
   returned: always
 memory_mb:
   description: Memory that this host may use, its control groups' limits included, in MB.
@@ -206,7 +211,8 @@ def main() -> None:
         notes=[finding._asdict() for finding in notes],
         apt_ready=apt_ready(ROOT),
         packages=horizon_host.packages(ROOT),
-        database_host=horizon_host.database_host(ROOT),
+        database=horizon_host.database(ROOT),
+        installed=horizon_host.installed(ROOT),
         memory_mb=horizon_host.memory_mb(ROOT),
         controller_time=module.params["controller_time"],
         time=clock,

@@ -183,9 +183,14 @@ def forget_gone(params: dict[str, Any], sentinel: Redis, *, check: bool) -> list
 
 def leave(params: dict[str, Any], *, check: bool) -> list[str]:
     """Returns what was changed. Raises ReplicationError."""
-
     told = _told(params)
-    if told is None or told.address[0] != params["address"]:
+    if told is None:
+        raise ReplicationError(
+            "No Sentinel tells which Redis is the primary, and it may be this one. Remedy: when "
+            "vault_redis_sentinel_password was changed, run ansible-playbook site.yml first; else journalctl "
+            "-u redis-sentinel on the hosts of redis."
+        )
+    if told.address[0] != params["address"]:
         return []
     if not check:
         with _sentinel(params) as sentinel:

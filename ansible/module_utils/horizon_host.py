@@ -14,6 +14,7 @@ import threading
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 MARKER = "# Managed by Ansible: horizonai-bots"
 OLDEST_PYTHON = (3, 11)
@@ -52,14 +53,36 @@ def system(root: Path) -> tuple[list[Finding], list[Finding]]:
     ], []
 
 
-def database_host(root: Path) -> str:
-    """PostgreSQL's host by the service's settings; empty without them, and with another database."""
+FILES_OF_PARTS = {
+    "balancer": "etc/nginx/sites-available/horizonai-bots.conf",
+    "web": "etc/systemd/system/horizonai-bots.socket",
+    "redis": "etc/redis/horizonai-bots.conf",
+}
+"""What the roles leave where a part is installed, and take away with it."""
+SERVICE = "etc/systemd/system/horizonai-bots.service"
+SQLITE = "sqlite"
+
+
+def installed(root: Path) -> list[str]:
+    """The parts of the service that this host has now; workers and the database leave no file of theirs."""
+    return [part for part, file in FILES_OF_PARTS.items() if (root / file).exists()]
+
+
+def database(root: Path) -> str:
+    """Where the service that is installed here has its data: `sqlite`, PostgreSQL's host, or nowhere yet."""
+    if not (root / SERVICE).exists():
+        return ""
     try:
         text = (root / "etc/horizonai-bots/env").read_text()
     except OSError:
         return ""
-    found = re.findall(r'(?m)^DB_HOST="?([^"\n]*)"?$', text)
-    return found[-1] if found else ""
+    settings = dict(re.findall(r'(?m)^(DATABASE_URL|DB_HOST)="?([^"\n]*)"?$', text))
+    address = urlsplit(settings.get("DATABASE_URL", ""))
+    if address.scheme.startswith("sqlite"):
+        return SQLITE if (root / address.path.lstrip("/")).exists() else ""
+    if address.scheme:
+        return address.hostname or "localhost"
+    return settings.get("DB_HOST", "")
 
 
 def packages(root: Path) -> list[str]:

@@ -194,21 +194,76 @@ def test_each_host_has_the_address_at_which_it_is_looked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "present", "count"),
+    ("host", "present", "sentence"),
     [
-        ("web1", "10.0.0.9", 1),
-        ("web1", "10.0.0.4", 0),
-        ("web1", "", 0),
-        ("web1", "127.0.0.1", 0),
-        ("web1", "/run/postgresql", 0),
-        ("bal1", "10.0.0.9", 0),
+        ("web1", "10.0.0.9", "in the PostgreSQL of 10.0.0.9, and"),
+        # A server that was alone, and is not the database now.
+        ("bal1", "10.0.0.9", "in the PostgreSQL of 10.0.0.9, and"),
+        ("bal1", "127.0.0.1", "in the PostgreSQL of bal1 itself, and"),
+        ("web1", "/run/postgresql", "in the PostgreSQL of web1 itself, and"),
+        ("web1", "localhost", "in the PostgreSQL of web1 itself, and"),
+        ("web1", "db.example.test", "in the PostgreSQL of db.example.test, and"),
+        ("web1", "sqlite", "in the SQLite file of web1, and"),
+        ("work1", "sqlite", "in the SQLite file of work1, and"),
     ],
 )
-def test_the_service_is_not_sent_to_an_empty_database(host: str, present: str, count: int) -> None:
-    found = cluster.database_problems(GROUPS, host, HOSTS, present)
+def test_the_service_is_not_sent_to_an_empty_database(
+    host: str, present: str, sentence: str
+) -> None:
+    (found,) = cluster.database_problems(GROUPS, host, HOSTS, present)
 
-    assert len(found) == count
-    assert all("work1 (10.0.0.4), where it would find none" in each["problem"] for each in found)
+    assert sentence in found["problem"]
+    assert "work1 (10.0.0.4), where it would find none" in found["problem"]
+
+
+def test_the_database_that_is_used_already_is_no_other_one() -> None:
+    hosts = {**HOSTS, "work1": {"cluster_address": "FD00:0::4"}}
+
+    assert cluster.database_problems(GROUPS, "web1", HOSTS, "10.0.0.4") == []
+    assert cluster.database_problems(GROUPS, "web1", hosts, "fd00::4") == []
+    assert cluster.database_problems(GROUPS, "web1", HOSTS, "") == []
+    for local in ("127.0.0.1", "localhost", "::1", "/run/postgresql"):
+        assert cluster.database_problems(GROUPS, "work1", HOSTS, local) == []
+    assert cluster.database_problems({**GROUPS, "database": []}, "web1", HOSTS, "sqlite") == []
+    assert cluster.database_problems({}, "web1", HOSTS, "sqlite") == []
+
+
+INSTALLED = {"bal1": ["balancer", "redis"], "web1": ["web", "redis"], "web2": ["web", "redis"]}
+
+
+def moved(host: str, installed: Any = INSTALLED, **groups: list[str]) -> list[str]:
+    found = cluster.move_problems({**GROUPS, **groups}, host, {"work1": [], **installed})
+    assert all(each["remedy"] for each in found)
+    return [each["problem"] for each in found]
+
+
+def test_nothing_moves_when_the_hosts_have_what_the_inventory_says() -> None:
+    assert all(moved(host) == [] for host in HOSTS)
+    # Nothing is installed yet, or it is not known.
+    assert all(moved(host, {}, web=["work1"]) == [] for host in HOSTS)
+
+
+def test_a_redis_or_a_balancer_is_taken_away_first() -> None:
+    (redis,) = moved("web2", redis=["bal1", "web1", "work1"])
+    (balancer,) = moved("bal1", balancer=["web1"])
+
+    assert redis == "web2 is not in the group redis any more, and the Redis there is still in use."
+    assert balancer == "bal1 is the balancer, and not in the group balancer any more."
+    # Another one that works stays.
+    both = {**INSTALLED, "web1": ["balancer", "web", "redis"]}
+    assert moved("bal1", both, balancer=["web1"]) == []
+
+
+def test_web_does_not_leave_all_its_hosts_at_once() -> None:
+    assert moved("web1", web=["work1"]) == [
+        "None of the hosts that take messages now stays in the group web."
+    ]
+    assert moved("web1", web=["web2", "work1"]) == []
+    # Whether another one stays is not known of hosts that were not looked at.
+    assert cluster.move_problems({**GROUPS, "web": ["web2"]}, "web1", {"web1": ["web"]}) == []
+    # A server that was alone goes on answering by itself until the others do.
+    alone = {"bal1": ["balancer", "web", "redis"], "web1": [], "web2": []}
+    assert moved("bal1", alone) == []
 
 
 def look(role: str = "master", keys: int = 0, follows: str = "", told: Any = ()) -> dict[str, Any]:
@@ -266,6 +321,42 @@ def test_a_part_of_the_hosts_does_not_say_who_is_the_primary() -> None:
 )
 def test_what_cannot_be_done_without_stays(hosts: list[str], sentence: str) -> None:
     assert any(sentence in problem for problem in cluster.removal_problems(GROUPS, hosts))
+
+
+def test_a_primary_that_the_inventory_does_not_name_is_not_dropped() -> None:
+    looks = {host: look("slave", 9, "10.0.0.9:6379", (1, "10.0.0.9", 6379)) for host in NODES}
+
+    found = cluster.primary(looks, NODES, 6379)
+
+    assert "name 10.0.0.9:6379 as the primary, and no host of the group" in found["problem"]
+    assert "-e state=absent -e part=redis" in found["problem"]
+
+
+def test_a_part_can_go_alone() -> None:
+    more = {**GROUPS, "balancer": ["bal1", "work1"], "redis": ["bal1", "web1", "web2", "work1"]}
+
+    assert cluster.removal_problems(more, ["work1"], "redis") == []
+    assert cluster.removal_problems(more, ["work1"], "balancer") == []
+    (few,) = cluster.removal_problems(GROUPS, ["web1"], "redis")
+    assert "fewer than 3 hosts" in few
+    (only,) = cluster.removal_problems(GROUPS, ["bal1"], "balancer")
+    assert "the only host of balancer" in only
+
+
+@pytest.mark.parametrize(
+    ("groups", "host", "part", "sentence"),
+    [
+        (GROUPS, "web1", "balancer", "web1 is not in the group balancer, so nothing is taken away"),
+        (GROUPS, "gone", "", "gone is not in any group, so nothing is taken away"),
+        ({}, "bots1", "redis", "bots1 is a server of its own"),
+    ],
+)
+def test_what_a_host_does_not_carry_is_not_taken_away(
+    groups: Any, host: str, part: str, sentence: str
+) -> None:
+    (found,) = cluster.removal_problems(groups, [host], part)
+
+    assert sentence in found
 
 
 def test_another_host_can_go() -> None:

@@ -551,6 +551,12 @@ def test_a_web_host_is_out_for_its_deploy_and_back_when_that_fails(
         ),
         (["site.yml", "-e", "state=absent"], "name the one that is meant with --limit"),
         (["site.yml", "-e", "state=gone"], "present or absent is needed"),
+        (["site.yml", "-e", "state=absent", "-e", "part=web"], "redis or balancer is needed"),
+        (["site.yml", "-e", "part=redis"], "part goes with -e state=absent"),
+        (
+            ["site.yml", "-e", "state=absent", "-e", "part=redis", "--limit", "web1"],
+            "Without web1 the group redis has fewer than 3 hosts",
+        ),
         (
             ["restore.yml", "-e", "confirmar=web1", "--limit", "web1"],
             "comparte sus datos con otros",

@@ -65,14 +65,33 @@ def test_only_what_is_installed_is_a_package_that_need_not_be_asked_for(
     assert host.packages(tmp_path / "nowhere") == []
 
 
-def test_the_present_database_is_known(host: ModuleType, tmp_path: Path) -> None:
-    assert host.database_host(tmp_path) == ""
-    env = tmp_path / "etc/horizonai-bots/env"
-    env.parent.mkdir(parents=True)
-    env.write_text('DB_HOST="10.0.0.4"\nDB_PASSWORD="x"\n')
-    assert host.database_host(tmp_path) == "10.0.0.4"
-    env.write_text('DATABASE_URL="sqlite:////var/lib/x.db"\n')
-    assert host.database_host(tmp_path) == ""
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        ('DB_HOST="10.0.0.4"\nDB_PASSWORD="x"\n', "10.0.0.4"),
+        ('DATABASE_URL="postgresql://u:p@db.example.test:5432/x"\n', "db.example.test"),
+        ('DATABASE_URL="postgresql:///x"\n', "localhost"),
+        ('DATABASE_URL="sqlite:////var/lib/x.db"\n', "sqlite"),
+        # Nothing was ever written there.
+        ('DATABASE_URL="sqlite:////var/lib/y.db"\n', ""),
+        ('REDIS_URL="redis://127.0.0.1/0"\n', ""),
+    ],
+)
+def test_the_present_database_is_known(
+    host: ModuleType, tmp_path: Path, settings: str, where: str
+) -> None:
+    write(tmp_path, "etc/horizonai-bots/env", settings)
+    write(tmp_path, "var/lib/x.db", "")
+    assert host.database(tmp_path) == ""
+    write(tmp_path, "etc/systemd/system/horizonai-bots.service", "")
+    assert host.database(tmp_path) == where
+
+
+def test_the_parts_that_are_installed_are_known(host: ModuleType, tmp_path: Path) -> None:
+    assert host.installed(tmp_path) == []
+    for file in host.FILES_OF_PARTS.values():
+        write(tmp_path, file, "")
+    assert host.installed(tmp_path) == ["balancer", "web", "redis"]
 
 
 def test_other_architectures_are_refused(host: ModuleType) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from versions import Versions
 
 BALANCER, WEB1, WEB2, WORK = "cluster-bal", "cluster-web1", "cluster-web2", "cluster-work"
 NEW = "cluster-new"
+REDIS = (BALANCER, WEB1, WORK)
 DOMAIN = "cluster.horizon.test"
 RATE = 50
 
@@ -44,22 +45,29 @@ def ask_sentinel(machine: str, *words: str) -> list[str]:
 def primary(machine: str = BALANCER) -> str:
     """The machine with Redis's primary, by the Sentinel of this machine."""
     address = ask_sentinel(machine, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "horizon")[0]
-    return next(each for each in (BALANCER, WEB1, WORK) if private_address_of(each) == address)
+    return next(each for each in (*REDIS, NEW) if private_address_of(each) == address)
 
 
-def make_primary(machine: str) -> None:
+def sentinels(machine: str) -> int:
+    """How many there are, as the one of this machine knows."""
+    words = ask_sentinel(machine, "SENTINEL", "MASTER", "horizon")
+    return int(words[words.index("num-other-sentinels") + 1]) + 1
+
+
+def make_primary(machine: str, among: Sequence[str] = REDIS) -> None:
     """By a fail-over that leaves no other choice; Sentinels look at the priorities each 10 s."""
-    others = [each for each in (BALANCER, WEB1, WORK) if each != machine]
+    others = [each for each in among if each != machine]
     if primary() != machine:
         for other in others:
             as_admin(other, "CONFIG SET replica-priority 0")
         wait_for(lambda: _fails_over_to(machine), 90, f"{machine} is the primary")
         for other in others:
             as_admin(other, "CONFIG SET replica-priority 100")
-    wait_for(lambda: _replicas(machine) == 2, 60, "two replicas")
+    wait_for(lambda: _replicas(machine) == len(others), 60, "all replicas")
     # What they still took for a replica that may not lead could be no primary of the next fail-over.
-    for each in (BALANCER, WEB1, WORK):
-        wait_for(lambda each=each: _priorities(each) == ["100", "100"], 30, "known priorities")
+    known = ["100"] * len(others)
+    for each in among:
+        wait_for(lambda each=each: _priorities(each) == known, 30, "known priorities")
 
 
 def as_admin(machine: str, words: str) -> str:

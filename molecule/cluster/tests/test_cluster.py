@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 
 import yaml
 from conftest import (
     BALANCER,
     NEW,
+    REDIS,
     WEB1,
     WEB2,
     WORK,
@@ -17,6 +17,7 @@ from conftest import (
     join,
     make_primary,
     primary,
+    sentinels,
 )
 from evidence import broken, settled
 from installed import left_to_do, listeners_beyond_loopback
@@ -36,10 +37,11 @@ REPOSITORY = {
 }
 
 
-def with_new_host() -> Path:
-    file = EPHEMERAL / "more.yml"
-    file.write_text(yaml.safe_dump({part: {"hosts": {NEW: None}} for part in ("web", "workers")}))
-    return file
+def with_new_host(*parts: str) -> tuple[str, str]:
+    """The words that add it to these groups."""
+    file = EPHEMERAL / f"new-{'-'.join(parts)}.yml"
+    file.write_text(yaml.safe_dump({part: {"hosts": {NEW: None}} for part in parts}))
+    return "-i", str(file)
 
 
 def release_of(machine: str) -> str:
@@ -111,17 +113,38 @@ def test_a_bad_version_leaves_every_host_in_the_balancer(load: Load, versions: V
 
 
 def test_a_host_is_added_and_removed(load: Load, versions: Versions) -> None:
-    more = ("-i", str(with_new_host()))
+    more = with_new_host("web", "workers", "redis")
     with event(load, "host added"):
         run = playbook("site.yml", *more, **REPOSITORY, app_version=versions.good)
     assert run.code == 0, run.output
     assert "172.29.77.15" in on(BALANCER, "cat /etc/nginx/horizonai-bots-upstream.conf")
     beats = json.loads(on(WEB2, "horizonctl workers --json"))["workers"]
     assert any(str(beat["id"]).startswith(f"{NEW}:") for beat in beats)
+    assert sentinels(BALANCER) == 4
+
+    make_primary(NEW, (*REDIS, NEW))
+    more = with_new_host("web", "workers")
+    with event(load, "its Redis dropped from the inventory"):
+        run = playbook("site.yml", *more, "--tags", "preflight")
+    assert run.code != 0, run.output
+    assert f"{NEW} is not in the group redis any more" in " ".join(run.output.split())
+
+    with event(load, "its Redis removed, the primary"):
+        named = with_new_host("web", "workers", "redis")
+        run = playbook("site.yml", *named, "--limit", NEW, state="absent", part="redis")
+        assert run.code == 0, run.output
+        run = playbook("site.yml", *more)
+        assert run.code == 0, run.output
+    assert primary() in REDIS
+    assert {sentinels(machine) for machine in REDIS} == {3}
+    assert listeners_beyond_loopback(NEW) == {8000}
 
     with event(load, "host removed"):
         run = playbook("site.yml", *more, "--limit", NEW, state="absent")
         assert run.code == 0, run.output
+        # As after a run that was interrupted.
+        again = playbook("site.yml", *more, "--limit", NEW, state="absent")
+        assert again.code == 0, again.output
         assert playbook("site.yml").code == 0
     assert "172.29.77.15" not in on(BALANCER, "cat /etc/nginx/horizonai-bots-upstream.conf")
     assert on(NEW, "ls /opt/horizonai-bots 2>/dev/null || true") == ""
