@@ -26,6 +26,8 @@ MIN_PASSWORD_CHARS = 16
 SHARED = (
     *("app_domain", "app_database_url", "redis_port", "redis_sentinel_port", "postgresql_port"),
     *("redis_enabled", "redis_acknowledge_on_replica", "app_redis_host", "app_redis_port"),
+    *("app_web_port", "app_use_postgresql", "app_postgresql_port", "app_postgresql_database"),
+    *("keepalived_enabled", "keepalived_address", "keepalived_router_id"),
     *("vault_secret_key", "vault_admin_api_key", "vault_postgresql_password"),
     *("vault_redis_app_password", "vault_redis_backup_password"),
     *("vault_redis_replication_password", SENTINEL_PASSWORD),
@@ -240,8 +242,8 @@ def move_problems(
         found.append(
             _finding(
                 f"{host} is not in the group redis any more, and the Redis there is still in use.",
-                f"name it below redis again and run: {TAKE_AWAY.format(part='redis', host=host)}. Then take it "
-                "out.",
+                f"name it below redis again and run: {TAKE_AWAY.format(part='redis', host=host)}. "
+                "Then take it out.",
             )
         )
     # A server that was alone is its own balancer, and goes on answering until the web hosts do.
@@ -256,8 +258,8 @@ def move_problems(
         found.append(
             _finding(
                 f"{host} is the balancer, and not in the group balancer any more.",
-                "name it there again beside the new one (docs/cluster.md, Several balancers) and run site.yml. "
-                "Once the public name leads to the new one, run: "
+                "name it there again beside the new one (docs/cluster.md, Several balancers) and run "
+                "site.yml. Once the public name leads to the new one, run: "
                 f"{TAKE_AWAY.format(part='balancer', host=host)}.",
             )
         )
