@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
+from urllib.parse import parse_qs
 
 from ansible.errors import AnsibleFilterError
 
@@ -31,6 +32,18 @@ SHARED = (
     *("vault_redis_replication_password", SENTINEL_PASSWORD),
 )
 """Variables by which hosts understand each other: another value on one of them parts it from the rest."""
+EXTERNAL_DATABASE = "app_database_url: postgresql://user:password@db.example.org:5432/name"
+OWN_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
+"""Names that lead each host to itself."""
+_DATABASE_URL = re.compile(
+    r"(?P<scheme>[A-Za-z0-9+.-]+)://"
+    r"(?:[^:/]*(?::[^@]*)?@)?"
+    r"(?P<host>\[[^/?]*\]|[^/:?]*)(?::(?P<port>[^/?]*))?"
+    r"(?:/(?P<name>[^?]*))?(?:\?(?P<query>.*))?"
+)
+"""As SQLAlchemy reads it: a password may hold everything but @."""
+_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
+"""What `database_address` in service/setting_rules.py takes besides SQLite."""
 POOL_SIZE = 16
 """Connections that a process keeps at most: `_POOL_SIZE` in service/store/database.py."""
 OTHER_CONNECTIONS = 24
@@ -370,15 +383,10 @@ def _redis(groups: Groups, values: Mapping[str, Any]) -> list[Finding]:
 
 def _database(groups: Groups, values: Mapping[str, Any]) -> list[Finding]:
     hosts = groups.get("database", ())
-    external = _external_database(values)
-    if not hosts and not external:
-        return [
-            _finding(
-                "The group database has no host, and several hosts cannot share an SQLite file.",
-                "name one host below database, or write: app_database_url: postgresql://…",
-            )
-        ]
-    if hosts and external:
+    url = str(values.get("app_database_url") or "")
+    if not hosts:
+        return _external_database(url)
+    if url.startswith("postgres"):
         return [
             _finding(
                 "There are two databases: the group database, and app_database_url.",
@@ -390,14 +398,70 @@ def _database(groups: Groups, values: Mapping[str, Any]) -> list[Finding]:
             _finding(
                 f"The group database has {len(hosts)} hosts ({', '.join(hosts)}), and there is one "
                 "database.",
-                "leave one there, or take an external PostgreSQL: app_database_url.",
+                f"leave one there, or empty the group and write into the vault: {EXTERNAL_DATABASE}",
             )
         ]
     return []
 
 
-def _external_database(values: Mapping[str, Any]) -> bool:
-    return str(values.get("app_database_url") or "").startswith("postgres")
+def _external_database(url: str) -> list[Finding]:
+    """Why several hosts cannot share it. The address has a password, so that it is not repeated."""
+    if not url or url.startswith("sqlite"):
+        wrong = "several hosts cannot share an SQLite file"
+    else:
+        reason = _not_external(url)
+        wrong = f"app_database_url {reason}" if reason else ""
+    if not wrong:
+        return []
+    return [
+        _finding(
+            f"The group database has no host, and {wrong}.",
+            f"name one host below database, or write into the vault: {EXTERNAL_DATABASE}",
+        )
+    ]
+
+
+def _not_external(url: str) -> str:
+    """What is wrong with the address of an external PostgreSQL; empty when nothing is."""
+    parts = _DATABASE_URL.fullmatch(url)
+    if parts is None:
+        return "is no address of a database"
+    if parts["scheme"] not in _SCHEMES:
+        return f"begins with {parts['scheme']}://, and the service takes only PostgreSQL there"
+    hosts = _hosts(parts["host"], parts["query"] or "")
+    if any(_is_itself(host) for host in hosts):
+        return "names the host itself, which is another one for each of them"
+    if not all(_is_elsewhere(host) for host in hosts):
+        return "names no host that all of them reach, as a socket is none"
+    if parts["port"] and not _is_port(parts["port"]):
+        return "has no number from 1 to 65535 as port"
+    return "" if parts["name"] else "names no database behind the last /"
+
+
+def _hosts(host: str, query: str) -> list[str]:
+    """Those of the part behind the ? come before the one in front of it, and may have ports."""
+    found = ",".join(parse_qs(query).get("host") or [host]).split(",")
+    return [re.sub(r"^(\[.*\]|[^:]*):[0-9]*$", r"\1", each) for each in found]
+
+
+def _is_itself(host: str) -> bool:
+    name = host.strip("[]").rstrip(".").lower()
+    try:
+        found = ip_address(name)
+    except ValueError:
+        return name in OWN_NAMES or name.endswith(".localhost")
+    mapped = getattr(found, "ipv4_mapped", None) or found
+    return bool(mapped.is_loopback or mapped.is_unspecified)
+
+
+def _is_elsewhere(host: str) -> bool:
+    if _usable(host.strip("[]")) is not None:
+        return True
+    return bool(re.fullmatch(r"[A-Za-z0-9._-]*[A-Za-z_-][A-Za-z0-9._-]*", host))
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and 0 < int(text) <= 65_535
 
 
 def _other_database(

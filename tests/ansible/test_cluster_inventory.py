@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service.setting_rules import database_address
 from service.store import database
 from tests.ansible.cluster import GROUPS, PASSWORDS
 from tests.ansible.conftest import load
@@ -94,7 +95,69 @@ def test_the_database_takes_the_pools_of_all_processes_twice() -> None:
 
 def test_a_good_inventory_has_no_problem() -> None:
     assert problems() == []
-    assert problems({"database": []}, app_database_url="postgresql://u:p@db.example.test/x") == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p@db.example.test/x",
+        "postgres://u@10.0.0.9:6432/x?sslmode=require",
+        "postgresql+psycopg2://u:p%2F@[fd00::9]:5432/x",
+        "postgresql://u:p/w#1@db/x",
+        "postgresql://u:p@/x?host=db1.example.test:5432&host=[fd00::9]:5432",
+        "postgresql://u:p@/x?host=db1.example.test,fd00::9",
+    ],
+)
+def test_an_external_database_is_what_the_service_takes(url: str) -> None:
+    assert problems({"database": []}, app_database_url=url) == []
+    assert database_address(url)
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        (f"postgresql://u:{SECRET}@127.0.0.1/x", "names the host itself"),
+        (f"postgresql://u:{SECRET}@127.1/x", "names no host"),
+        (f"postgresql://u:{SECRET}@[::1]:5432/x", "names the host itself"),
+        (f"postgresql://u:{SECRET}@LOCALHOST./x", "names the host itself"),
+        (f"postgresql://u:{SECRET}@0.0.0.0/x", "names the host itself"),
+        (
+            f"postgresql://u:{SECRET}@/x?host=db.example.test&host=localhost",
+            "names the host itself",
+        ),
+        (f"postgresql://u:{SECRET}@/x?host=db.example.test,[::1]:5432", "names the host itself"),
+        (f"postgresql://u:{SECRET}@db.example.test/x?host=/run/postgresql", "names no host"),
+        ("postgresql:///x", "names no host"),
+        ("postgresql:///x?host=/run/postgresql", "names no host"),
+        (f"postgresql://u:{SECRET}@%2Frun%2Fpostgresql/x", "names no host"),
+        ("postgres", "is no address of a database"),
+        ("postgresql:x", "is no address of a database"),
+        (f"u:{SECRET}@db.example.test/x", "is no address of a database"),
+        ("postgresql://…", "names no host"),
+        (f"postgresql://u:{SECRET}@db.example.test", "names no database"),
+        (f"postgresql://u:{SECRET}@db.example.test/?sslmode=require", "names no database"),
+        (
+            f"postgresql://u:{SECRET}@db.example.test:port/x",
+            "has no number from 1 to 65535 as port",
+        ),
+        (f"postgresql://u:{SECRET}@db.example.test:0/x", "has no number from 1 to 65535 as port"),
+        (f"mysql://u:{SECRET}@db.example.test/x", "begins with mysql://, and the service takes"),
+        (f"postgresql+asyncpg://u:{SECRET}@db.example.test/x", "begins with postgresql+asyncpg://"),
+    ],
+)
+def test_an_external_database_that_is_none_is_told_without_its_password(
+    url: str, sentence: str
+) -> None:
+    (found,) = cluster.problems(
+        {**GROUPS, "database": []}, list(HOSTS), HOSTS, {**VALUES, "app_database_url": url}
+    )
+
+    assert f"The group database has no host, and app_database_url {sentence}" in found["problem"]
+    assert "postgresql://user:password@db.example.org:5432/name" in found["remedy"]
+    assert SECRET not in str(found)
 
 
 @pytest.mark.parametrize(
