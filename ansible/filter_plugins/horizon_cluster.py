@@ -12,7 +12,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import parse_qs
 
-from ansible.errors import AnsibleFilterError
+from ansible.errors import AnsibleError, AnsibleFilterError
+from jinja2 import Undefined
 
 Finding = dict[str, str]
 Groups = Mapping[str, Sequence[str]]
@@ -44,6 +45,21 @@ _DATABASE_URL = re.compile(
 """As SQLAlchemy reads it: a password may hold everything but @."""
 _SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
 """What `database_address` in service/setting_rules.py takes besides SQLite."""
+DATABASE_SETTINGS = {
+    "DATABASE_URL": "app_database_url",
+    "DB_HOST": "app_postgresql_host",
+    "DB_PORT": "app_postgresql_port",
+    "DB_USER": "app_postgresql_user",
+    "DB_PASSWORD": "app_postgresql_password",
+    "DB_NAME": "app_postgresql_database",
+}
+REDIS_SETTINGS = {"REDIS_URL": "app_redis_url"}
+"""Settings that the role app sets from these variables, and that app_settings would override."""
+SENTINEL_SETTINGS = (
+    *("REDIS_SENTINELS", "REDIS_SENTINEL_NAME", "REDIS_SENTINEL_USER", "REDIS_SENTINEL_PASSWORD"),
+    "REDIS_ACKNOWLEDGE_ON_REPLICA",
+)
+"""Those that it sets where the group redis has hosts; elsewhere app_settings may."""
 POOL_SIZE = 16
 """Connections that a process keeps at most: `_POOL_SIZE` in service/store/database.py."""
 OTHER_CONNECTIONS = 24
@@ -177,8 +193,25 @@ def problems(
         *_addresses(hosts, hostvars),
         *_shared(hosts, hostvars),
         *_redis(groups, values),
-        *_database(groups, values),
+        *_database(groups, hosts, hostvars, values),
         *_other_database(groups, hosts, hostvars),
+        *_settings(groups, hosts, hostvars),
+    ]
+
+
+def warnings(
+    groups: Groups, host: str, hosts: Sequence[str], hostvars: Mapping[str, Any]
+) -> list[Finding]:
+    """What works but is hardly meant, told for one of the `hosts`."""
+    if is_cluster(groups):
+        return []
+    return [
+        _finding(
+            f"app_settings has {name}, which the role app sets from {variable}: other roles go by that.",
+            f"take it out of app_settings, and write {variable} instead.",
+        )
+        for name, variable in (DATABASE_SETTINGS | REDIS_SETTINGS).items()
+        if name in _setting_names(hostvars[host])
     ]
 
 
@@ -335,7 +368,7 @@ def _shared(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[Finding]:
     for name in SHARED:
         by_value: dict[str, list[str]] = {}
         for host in hosts:
-            value = hostvars[host].get(name)
+            value = _said(hostvars[host], name)
             told = str(value).lower() if isinstance(value, bool) else str(value or "")
             by_value.setdefault(told, []).append(host)
         if len(by_value) > 1:
@@ -381,22 +414,30 @@ def _redis(groups: Groups, values: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def _database(groups: Groups, values: Mapping[str, Any]) -> list[Finding]:
-    hosts = groups.get("database", ())
+def _database(
+    groups: Groups,
+    hosts: Sequence[str],
+    hostvars: Mapping[str, Any],
+    values: Mapping[str, Any],
+) -> list[Finding]:
+    members = groups.get("database", ())
     url = str(values.get("app_database_url") or "")
-    if not hosts:
+    if not members:
         return _external_database(url)
-    if url.startswith("postgres"):
+    # An SQLite file among the values may be the role's default.
+    said = [url] if not url.startswith("sqlite") else []
+    said += [_said(hostvars[host], "app_database_url") for host in hosts]
+    if any(said):
         return [
             _finding(
                 "There are two databases: the group database, and app_database_url.",
                 "empty the group, or take the variable out.",
             )
         ]
-    if len(hosts) > 1:
+    if len(members) > 1:
         return [
             _finding(
-                f"The group database has {len(hosts)} hosts ({', '.join(hosts)}), and there is one "
+                f"The group database has {len(members)} hosts ({', '.join(members)}), and there is one "
                 "database.",
                 f"leave one there, or empty the group and write into the vault: {EXTERNAL_DATABASE}",
             )
@@ -455,9 +496,12 @@ def _is_itself(host: str) -> bool:
 
 
 def _is_elsewhere(host: str) -> bool:
-    if _usable(host.strip("[]")) is not None:
-        return True
-    return bool(re.fullmatch(r"[A-Za-z0-9._-]*[A-Za-z_-][A-Za-z0-9._-]*", host))
+    return _usable(host.strip("[]")) is not None or _is_name(host)
+
+
+def _is_name(host: str) -> bool:
+    """Not only digits and dots: 127.1 is an address too."""
+    return re.fullmatch(r"[A-Za-z0-9._-]*[A-Za-z_-][A-Za-z0-9._-]*", host) is not None
 
 
 def _is_port(text: str) -> bool:
@@ -467,21 +511,91 @@ def _is_port(text: str) -> bool:
 def _other_database(
     groups: Groups, hosts: Sequence[str], hostvars: Mapping[str, Any]
 ) -> list[Finding]:
-    """Hosts whose variable, which a single server has, says something else than the group."""
-    said = [(host, hostvars[host].get("postgresql_enabled")) for host in hosts]
+    """Hosts whose variables, which a single server has, say something else than the group."""
+    members = groups.get("database", ())
+    found = []
+    for name, expected in (
+        ("postgresql_enabled", {host: host in members for host in hosts}),
+        ("app_use_postgresql", dict.fromkeys(hosts, len(members) > 0)),
+    ):
+        said = [(host, _said(hostvars[host], name)) for host in hosts]
+        wrong = [
+            f"{value} for {host}"
+            for host, value in said
+            if value is not None and _is_true(value) != expected[host]
+        ]
+        if wrong:
+            found.append(
+                _finding(
+                    f"{name} is {', '.join(wrong)}, and the group database says something else.",
+                    "take the variable out: PostgreSQL is on the host of the group database, or where "
+                    "app_database_url says.",
+                )
+            )
+    return [*found, *_other_host(members, hosts, hostvars)]
+
+
+def _other_host(
+    members: Sequence[str], hosts: Sequence[str], hostvars: Mapping[str, Any]
+) -> list[Finding]:
+    """A name may lead to the database's host by another way; an address is judged."""
+    if len(members) != 1 or members[0] not in hosts:
+        return []
+    address = str(hostvars[members[0]].get("cluster_address") or "")
+    said = [(host, str(_said(hostvars[host], "app_postgresql_host") or "")) for host in hosts]
     wrong = [
         f"{value} for {host}"
         for host, value in said
-        if value is not None and _is_true(value) != (host in groups.get("database", ()))
+        if value not in ("", address)
+        and (_is_itself(value) or not _is_name(value))
+        and not (host in members and (_is_itself(value) or value.startswith("/")))
     ]
     if not wrong:
         return []
     return [
         _finding(
-            f"postgresql_enabled is {', '.join(wrong)}, and the group database says something else.",
-            "take the variable out: PostgreSQL is on the host of the group database.",
+            f"app_postgresql_host is {', '.join(wrong)}, and PostgreSQL is on {members[0]} ({address}).",
+            "take the variable out: the group database says where PostgreSQL is.",
         )
     ]
+
+
+def _settings(groups: Groups, hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[Finding]:
+    """Settings of the service that come before what the groups say."""
+    instead = dict.fromkeys(
+        DATABASE_SETTINGS,
+        "name the host below database, or empty that group and write app_database_url",
+    )
+    instead |= dict.fromkeys(
+        REDIS_SETTINGS, "name the hosts below redis, or empty that group and write app_redis_url"
+    )
+    if groups.get("redis"):
+        instead |= dict.fromkeys(SENTINEL_SETTINGS, "the group redis and its variables say it")
+    found = []
+    for name, remedy in instead.items():
+        where = [host for host in hosts if name in _setting_names(hostvars[host])]
+        if where:
+            found.append(
+                _finding(
+                    f"app_settings has {name} for {', '.join(where)}, which the groups say.",
+                    f"take it out of app_settings; {remedy}.",
+                )
+            )
+    return found
+
+
+def _setting_names(variables: Mapping[str, Any]) -> set[str]:
+    settings = _said(variables, "app_settings")
+    return {str(name).upper() for name in settings} if isinstance(settings, Mapping) else set()
+
+
+def _said(variables: Mapping[str, Any], name: str) -> Any:
+    """What the inventory says; None for nothing, and for a template that only its role can fill in."""
+    try:
+        value = variables.get(name)
+    except AnsibleError:
+        return None
+    return None if isinstance(value, Undefined) else value
 
 
 def _usable(text: str) -> Address | None:
@@ -525,6 +639,7 @@ class FilterModule:
             "horizon_connections": connections,
             "horizon_primary": primary,
             "horizon_cluster_problems": problems,
+            "horizon_cluster_warnings": warnings,
             "horizon_address_problems": address_problems,
             "horizon_database_problems": database_problems,
             "horizon_removal_problems": removal_problems,

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import yaml
+from jinja2 import Undefined
 
 from service.setting_rules import database_address
 from service.store import database
 from tests.ansible.cluster import GROUPS, PASSWORDS
-from tests.ansible.conftest import load
+from tests.ansible.conftest import REPOSITORY, load
 
 cluster = load("filter_plugins/horizon_cluster.py")
 
@@ -234,6 +236,128 @@ def test_a_wrong_inventory_is_told_with_what_to_change(
     changes: dict[str, Any], sentence: str
 ) -> None:
     assert any(sentence in problem for problem in problems(**changes)), problems(**changes)
+
+
+def with_variables(host: str, **variables: Any) -> Mapping[str, Mapping[str, Any]]:
+    """The hosts, one of which has more in the inventory."""
+    return {**HOSTS, host: {**HOSTS[host], **variables}}
+
+
+EXTERNAL = {
+    "groups": {"database": []},
+    "app_database_url": "postgresql://u:p@db.example.test/x",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"hosts": with_variables("web1", app_use_postgresql=False)},
+            "app_use_postgresql is False for web1, and the group database says something else.",
+        ),
+        (
+            {**EXTERNAL, "hosts": with_variables("work1", app_use_postgresql="yes")},
+            "app_use_postgresql is yes for work1, and the group database says something else.",
+        ),
+        (
+            {
+                "hosts": {
+                    host: {**HOSTS[host], "app_database_url": "sqlite:////x.db"} for host in HOSTS
+                }
+            },
+            "There are two databases: the group database, and app_database_url.",
+        ),
+        (
+            {
+                "hosts": {
+                    host: {**HOSTS[host], "app_database_url": "mysql://db/x"} for host in HOSTS
+                }
+            },
+            "There are two databases: the group database, and app_database_url.",
+        ),
+        (
+            {"hosts": with_variables("web1", app_postgresql_host="10.0.0.9")},
+            "app_postgresql_host is 10.0.0.9 for web1, and PostgreSQL is on work1 (10.0.0.4).",
+        ),
+        (
+            {"hosts": with_variables("web1", app_postgresql_host="localhost")},
+            "app_postgresql_host is localhost for web1",
+        ),
+        (
+            {"hosts": with_variables("web1", app_postgresql_host="/run/postgresql")},
+            "app_postgresql_host is /run/postgresql for web1",
+        ),
+        *(
+            (
+                {"hosts": with_variables("web1", app_settings={name: "x", "DEBOUNCE_MS": 900})},
+                f"app_settings has {name.upper()} for web1, which the groups say.",
+            )
+            for name in (
+                *("DATABASE_URL", "DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME"),
+                *("db_host", "REDIS_URL", "REDIS_SENTINELS", "REDIS_SENTINEL_NAME"),
+                *("REDIS_SENTINEL_USER", "REDIS_SENTINEL_PASSWORD", "REDIS_ACKNOWLEDGE_ON_REPLICA"),
+            )
+        ),
+        (
+            {**EXTERNAL, "hosts": with_variables("web1", app_settings={"DB_HOST": "10.0.0.9"})},
+            "app_settings has DB_HOST for web1, which the groups say.",
+        ),
+    ],
+)
+def test_another_variable_does_not_name_another_store(
+    changes: dict[str, Any], sentence: str
+) -> None:
+    (problem,) = problems(**changes)
+
+    assert sentence in problem
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        with_variables("web1", app_use_postgresql=True, app_database_url=""),
+        with_variables("web1", app_postgresql_host="10.0.0.4"),
+        with_variables("web1", app_postgresql_host="work1.lan"),
+        with_variables("work1", app_postgresql_host="127.0.0.1"),
+        with_variables("web1", app_settings={"DB_SSL_MODE": "require", "REDIS_REPLICA_WAIT_MS": 9}),
+        with_variables("web1", app_settings=None),
+        with_variables("web1", app_settings="DB_HOST"),
+        # What only its role can fill in.
+        with_variables("web1", app_use_postgresql=Undefined(), app_settings=Undefined()),
+        {host: {**HOSTS[host], "app_database_url": Undefined()} for host in HOSTS},
+    ],
+)
+def test_variables_that_agree_with_the_groups_may_stay(
+    hosts: Mapping[str, Mapping[str, Any]],
+) -> None:
+    assert problems(hosts=hosts) == []
+
+
+def test_the_groups_say_every_setting_that_connects_the_hosts() -> None:
+    variables = yaml.safe_load((REPOSITORY / "roles/app/vars/main.yml").read_text())
+    set_by_the_role = {
+        *variables["app_env_postgresql"],
+        *variables["app_env_sqlite"],
+        *variables["app_env_sentinels"],
+    }
+
+    assert set_by_the_role | {"REDIS_URL"} == {
+        *cluster.DATABASE_SETTINGS,
+        *cluster.REDIS_SETTINGS,
+        *cluster.SENTINEL_SETTINGS,
+    }
+
+
+def test_a_server_of_its_own_is_told_of_the_roles_variable() -> None:
+    variables = {"app_settings": {"DB_HOST": "db.lan", "REDIS_SENTINELS": "10.0.0.9:26379"}}
+    hosts = {"bots1": variables, "bots2": {}}
+
+    assert cluster.problems({}, ["bots1", "bots2"], hosts, {}) == []
+    assert cluster.warnings({}, "bots2", ["bots1", "bots2"], hosts) == []
+    (found,) = cluster.warnings({}, "bots1", ["bots1", "bots2"], hosts)
+    assert found["problem"].startswith("app_settings has DB_HOST, which")
+    assert "app_postgresql_host" in found["remedy"]
 
 
 def test_groups_that_are_all_misspelled_make_no_single_servers() -> None:
