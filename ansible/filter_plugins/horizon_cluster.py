@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from ansible.errors import AnsibleError, AnsibleFilterError
 from jinja2 import Undefined
@@ -21,6 +21,8 @@ Address = IPv4Address | IPv6Address
 
 PARTS = ("balancer", "web", "workers", "redis", "database")
 LEAST_SENTINELS = 3
+LOSS = {"web": "no message is taken", "workers": "no message is answered"}
+"""What does not happen without any host of a part that more hosts can carry."""
 VRRP = 112
 """Number of the protocol by which balancers agree who has their address; it knows no ports."""
 SENTINEL_PASSWORD = "vault_redis_sentinel_password"  # noqa: S105 a variable's name
@@ -28,12 +30,14 @@ MIN_PASSWORD_CHARS = 16
 SHARED = (
     *("app_domain", "app_database_url", "redis_port", "redis_sentinel_port", "postgresql_port"),
     *("redis_enabled", "redis_acknowledge_on_replica", "app_redis_host", "app_redis_port"),
+    "app_redis_url",
     *("vault_secret_key", "vault_admin_api_key", "vault_postgresql_password"),
     *("vault_redis_app_password", "vault_redis_backup_password"),
     *("vault_redis_replication_password", SENTINEL_PASSWORD),
 )
 """Variables by which hosts understand each other: another value on one of them parts it from the rest."""
 EXTERNAL_DATABASE = "app_database_url: postgresql://user:password@db.example.org:5432/name"
+EXTERNAL_REDIS = "app_redis_url: redis://user:password@redis.example.org:6379/0"
 OWN_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 """Names that lead each host to itself."""
 _DATABASE_URL = re.compile(
@@ -193,6 +197,7 @@ def problems(
         *_addresses(hosts, hostvars),
         *_shared(hosts, hostvars),
         *_redis(groups, values),
+        *_external_redis(groups, hostvars, values),
         *_database(groups, hosts, hostvars, values),
         *_other_database(groups, hosts, hostvars),
         *_settings(groups, hosts, hostvars),
@@ -202,16 +207,16 @@ def problems(
 def warnings(
     groups: Groups, host: str, hosts: Sequence[str], hostvars: Mapping[str, Any]
 ) -> list[Finding]:
-    """What works but is hardly meant, told for one of the `hosts`."""
-    if is_cluster(groups):
-        return []
+    """What works but is hardly meant. The first of the `hosts` tells what is nobody's own."""
+    if not is_cluster(groups):
+        return _overridden(hostvars[host])
+    alone = {part: groups[part][0] for part in LOSS if len(groups.get(part, ())) == 1}
     return [
         _finding(
-            f"app_settings has {name}, which the role app sets from {variable}: other roles go by that.",
-            f"take it out of app_settings, and write {variable} instead.",
+            f"The group {part} has one host, {alone[part]}: {LOSS[part]} while it is lost.",
+            f"name a second host below {part}.",
         )
-        for name, variable in (DATABASE_SETTINGS | REDIS_SETTINGS).items()
-        if name in _setting_names(hostvars[host])
+        for part in (alone if host == hosts[0] else ())
     ]
 
 
@@ -414,6 +419,54 @@ def _redis(groups: Groups, values: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
+def _external_redis(
+    groups: Groups, hostvars: Mapping[str, Any], values: Mapping[str, Any]
+) -> list[Finding]:
+    """Why the hosts cannot share a Redis that no group names. Its address has a password."""
+    if _on(values, "redis_enabled", default=True):
+        return []
+    members = groups.get("redis", ())
+    if members:
+        return [
+            _finding(
+                f"redis_enabled is false, and the group redis names {', '.join(members)}: no Redis and "
+                "no Sentinel would run there.",
+                "take redis_enabled out, or empty the group and write the Redis that is elsewhere into "
+                f"the vault: {EXTERNAL_REDIS}",
+            )
+        ]
+    found = []
+    users = {*groups.get("web", ()), *groups.get("workers", ())}
+    by_sentinels = all("REDIS_SENTINELS" in _setting_names(hostvars[host]) for host in users)
+    if not by_sentinels and not _is_elsewhere(_redis_host(values)):
+        found.append(
+            _finding(
+                "redis_enabled is false, and no Redis is named that all hosts reach.",
+                f"write into the vault: {EXTERNAL_REDIS}",
+            )
+        )
+    if _on(values, "redis_acknowledge_on_replica", default=False):
+        found.append(
+            _finding(
+                "redis_acknowledge_on_replica is true, and holds for the group redis alone.",
+                "write: redis_acknowledge_on_replica: false",
+            )
+        )
+    return found
+
+
+def _redis_host(values: Mapping[str, Any]) -> str:
+    """Where the hosts would look for it; empty where that is no host."""
+    url = values.get("app_redis_url")
+    if not url:
+        return str(values.get("app_redis_host") or "")
+    try:
+        parts = urlsplit(str(url))
+    except ValueError:
+        return ""
+    return (parts.hostname or "") if parts.scheme in ("redis", "rediss") else ""
+
+
 def _database(
     groups: Groups,
     hosts: Sequence[str],
@@ -496,6 +549,8 @@ def _is_itself(host: str) -> bool:
 
 
 def _is_elsewhere(host: str) -> bool:
+    if _is_itself(host):
+        return False
     return _usable(host.strip("[]")) is not None or _is_name(host)
 
 
@@ -582,6 +637,19 @@ def _settings(groups: Groups, hosts: Sequence[str], hostvars: Mapping[str, Any])
                 )
             )
     return found
+
+
+def _overridden(variables: Mapping[str, Any]) -> list[Finding]:
+    """Settings of a server of its own that the other roles do not know of."""
+    names = _setting_names(variables)
+    return [
+        _finding(
+            f"app_settings has {name}, which the role app sets from {variable}: other roles go by that.",
+            f"take it out of app_settings, and write {variable} instead.",
+        )
+        for name, variable in (DATABASE_SETTINGS | REDIS_SETTINGS).items()
+        if name in names
+    ]
 
 
 def _setting_names(variables: Mapping[str, Any]) -> set[str]:

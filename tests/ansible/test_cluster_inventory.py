@@ -334,6 +334,87 @@ def test_variables_that_agree_with_the_groups_may_stay(
     assert problems(hosts=hosts) == []
 
 
+ELSEWHERE: Mapping[str, Any] = {
+    "groups": {"redis": []},
+    "redis_enabled": False,
+    "redis_acknowledge_on_replica": False,
+    "vault_redis_sentinel_password": None,
+}
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"app_redis_url": "redis://horizon:p@redis.example.test:6379/0"},
+        {"app_redis_url": "rediss://redis.example.test"},
+        {"app_redis_url": "redis://u:p@[fd00::9]:6379/0"},
+        # What its role makes of it is not known here.
+        {"app_redis_url": None, "app_redis_host": "10.0.0.9"},
+        # The Sentinels know the host.
+        {
+            "app_redis_url": "redis://horizon:p@127.0.0.1:6379/0",
+            "hosts": {
+                host: {**HOSTS[host], "app_settings": {"REDIS_SENTINELS": "10.0.0.9:26379"}}
+                for host in HOSTS
+            },
+        },
+    ],
+)
+def test_redis_may_be_elsewhere(variables: dict[str, Any]) -> None:
+    assert problems(**{**ELSEWHERE, **variables}) == []
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"app_redis_host": "127.0.0.1"},
+        {"app_redis_host": "10.0.0.9", "app_redis_url": f"redis://u:{SECRET}@localhost:6379/0"},
+        {"app_redis_url": f"redis://u:{SECRET}@[::1]/0"},
+        {"app_redis_url": f"redis://u:{SECRET}@/0"},
+        {"app_redis_url": f"redis://u:{SECRET}@[db/0"},
+        {"app_redis_url": f"unix://u:{SECRET}@/run/redis.sock"},
+        {"app_redis_url": f"http://u:{SECRET}@redis.example.test/"},
+        {
+            "app_redis_url": "redis://127.0.0.1",
+            "hosts": {
+                **HOSTS,
+                "web1": {**HOSTS["web1"], "app_settings": {"REDIS_SENTINELS": "10.0.0.9:26379"}},
+            },
+        },
+    ],
+)
+def test_redis_elsewhere_has_an_address_that_all_reach(variables: dict[str, Any]) -> None:
+    changes = {**ELSEWHERE, **variables}
+    groups, hosts = {**GROUPS, **changes.pop("groups")}, changes.pop("hosts", HOSTS)
+    (found,) = cluster.problems(groups, list(hosts), hosts, {**VALUES, **changes})
+
+    assert "redis_enabled is false, and no Redis is named that all hosts reach." in found["problem"]
+    assert "app_redis_url: redis://user:password@redis.example.org:6379/0" in found["remedy"]
+    assert SECRET not in str(found)
+
+
+def test_redis_is_in_its_group_or_elsewhere() -> None:
+    (problem,) = problems(redis_enabled="no")
+
+    assert problem == (
+        "redis_enabled is false, and the group redis names bal1, web1, web2: no Redis and no Sentinel "
+        "would run there."
+    )
+
+
+def test_redis_elsewhere_confirms_nothing_for_its_replicas() -> None:
+    (problem,) = problems(
+        **{
+            **ELSEWHERE,
+            "app_redis_host": "10.0.0.9",
+            "redis_acknowledge_on_replica": True,
+        }
+    )
+
+    assert problem == "redis_acknowledge_on_replica is true, and holds for the group redis alone."
+
+
 def test_the_groups_say_every_setting_that_connects_the_hosts() -> None:
     variables = yaml.safe_load((REPOSITORY / "roles/app/vars/main.yml").read_text())
     set_by_the_role = {
@@ -358,6 +439,32 @@ def test_a_server_of_its_own_is_told_of_the_roles_variable() -> None:
     (found,) = cluster.warnings({}, "bots1", ["bots1", "bots2"], hosts)
     assert found["problem"].startswith("app_settings has DB_HOST, which")
     assert "app_postgresql_host" in found["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "sentences"),
+    [
+        ({}, []),
+        ({"web": ["web1"]}, ["The group web has one host, web1"]),
+        ({"workers": ["work1"]}, ["The group workers has one host, work1"]),
+        (
+            {"web": ["web1"], "workers": ["web1"]},
+            ["The group web has one host, web1", "The group workers has one host, web1"],
+        ),
+    ],
+)
+def test_a_host_that_may_not_be_lost_is_told_once(
+    groups: dict[str, list[str]], sentences: list[str]
+) -> None:
+    told = {
+        host: [
+            finding["problem"].partition(":")[0]
+            for finding in cluster.warnings({**GROUPS, **groups}, host, list(HOSTS), HOSTS)
+        ]
+        for host in HOSTS
+    }
+
+    assert told == {**{host: [] for host in HOSTS}, "bal1": sentences}
 
 
 def test_groups_that_are_all_misspelled_make_no_single_servers() -> None:
