@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from jinja2 import Undefined
 
 from service.setting_rules import database_address
 from service.store import database
-from tests.ansible.cluster import GROUPS, PASSWORDS
+from tests.ansible.cluster import GROUPS, PASSWORDS, inventory, play
 from tests.ansible.conftest import REPOSITORY, load
 
 cluster = load("filter_plugins/horizon_cluster.py")
@@ -465,6 +467,31 @@ def test_a_host_that_may_not_be_lost_is_told_once(
     }
 
     assert told == {**{host: [] for host in HOSTS}, "bal1": sentences}
+
+
+def test_preflight_knows_what_the_inventory_says(tmp_path: Path) -> None:
+    """Its templates, its roles' defaults and what belongs to a later role, as Ansible has them."""
+    hosts = {host: {"cluster_address": address} for host, address in ADDRESSES.items()}
+    file = inventory(
+        tmp_path,
+        {**GROUPS, "workers": ["work1"], "redis": []},
+        hosts,
+        ansible_become=False,
+        redis_enabled=False,
+        app_redis_port=6380,
+        app_database_url="sqlite:///{{ inventory_dir }}/x.db",
+        app_settings={"SPOOL_DIR": "{{ app_home }}/s", "DB_HOST": "{{ app_domain }}"},
+        app_postgresql_host="{{ app_domain }}{{ app_home }}",
+    )
+
+    run = play(file, "site.yml", "--tags", "preflight")
+
+    told = re.findall(r"\d\. (.*?) +Remedy:", " ".join(run.stdout.replace("\\n", " ").split()))
+    assert sorted(set(told)) == [
+        "There are two databases: the group database, and app_database_url.",
+        "app_settings has DB_HOST for bal1, web1, web2, work1, which the groups say.",
+        "redis_enabled is false, and no Redis is named that all hosts reach.",
+    ], run.stdout
 
 
 def test_groups_that_are_all_misspelled_make_no_single_servers() -> None:
