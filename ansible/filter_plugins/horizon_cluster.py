@@ -10,8 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-from ansible.errors import AnsibleFilterError
+from ansible.errors import AnsibleError, AnsibleFilterError
+from jinja2 import Undefined
 
 Finding = dict[str, str]
 Groups = Mapping[str, Sequence[str]]
@@ -19,6 +21,8 @@ Address = IPv4Address | IPv6Address
 
 PARTS = ("balancer", "web", "workers", "redis", "database")
 LEAST_SENTINELS = 3
+LOSS = {"web": "no message is taken", "workers": "no message is answered"}
+"""What does not happen without any host of a part that more hosts can carry."""
 VRRP = 112
 """Number of the protocol by which balancers agree who has their address; it knows no ports."""
 SENTINEL_PASSWORD = "vault_redis_sentinel_password"  # noqa: S105 a variable's name
@@ -28,12 +32,41 @@ SHARED = (
     *("redis_enabled", "redis_acknowledge_on_replica", "app_redis_host", "app_redis_port"),
     *("app_web_port", "app_use_postgresql", "app_postgresql_port", "app_postgresql_database"),
     *("keepalived_enabled", "keepalived_address", "keepalived_router_id"),
+    "app_redis_url",
     *("vault_secret_key", "vault_admin_api_key", "vault_postgresql_password"),
     *("vault_redis_app_password", "vault_redis_backup_password"),
     *("vault_redis_replication_password", SENTINEL_PASSWORD),
 )
 """Variables by which hosts understand each other: another value on one of them parts it from the rest."""
 TAKE_AWAY = "ansible-playbook site.yml -e state=absent -e part={part} --limit {host}"
+EXTERNAL_DATABASE = "app_database_url: postgresql://user:password@db.example.org:5432/name"
+EXTERNAL_REDIS = "app_redis_url: redis://user:password@redis.example.org:6379/0"
+OWN_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
+"""Names that lead each host to itself."""
+_DATABASE_URL = re.compile(
+    r"(?P<scheme>[A-Za-z0-9+.-]+)://"
+    r"(?:[^:/]*(?::[^@]*)?@)?"
+    r"(?P<host>\[[^/?]*\]|[^/:?]*)(?::(?P<port>[^/?]*))?"
+    r"(?:/(?P<name>[^?]*))?(?:\?(?P<query>.*))?"
+)
+"""As SQLAlchemy reads it: a password may hold everything but @."""
+_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
+"""What `database_address` in service/setting_rules.py takes besides SQLite."""
+DATABASE_SETTINGS = {
+    "DATABASE_URL": "app_database_url",
+    "DB_HOST": "app_postgresql_host",
+    "DB_PORT": "app_postgresql_port",
+    "DB_USER": "app_postgresql_user",
+    "DB_PASSWORD": "app_postgresql_password",
+    "DB_NAME": "app_postgresql_database",
+}
+REDIS_SETTINGS = {"REDIS_URL": "app_redis_url"}
+"""Settings that the role app sets from these variables, and that app_settings would override."""
+SENTINEL_SETTINGS = (
+    *("REDIS_SENTINELS", "REDIS_SENTINEL_NAME", "REDIS_SENTINEL_USER", "REDIS_SENTINEL_PASSWORD"),
+    "REDIS_ACKNOWLEDGE_ON_REPLICA",
+)
+"""Those that it sets where the group redis has hosts; elsewhere app_settings may."""
 POOL_SIZE = 16
 """Connections that a process keeps at most: `_POOL_SIZE` in service/store/database.py."""
 OTHER_CONNECTIONS = 24
@@ -174,8 +207,26 @@ def problems(
         *_addresses(hosts, hostvars),
         *_shared(hosts, hostvars),
         *_redis(groups, values),
-        *_database(groups, values),
+        *_external_redis(groups, hostvars, values),
+        *_database(groups, hosts, hostvars, values),
         *_other_database(groups, hosts, hostvars),
+        *_settings(groups, hosts, hostvars),
+    ]
+
+
+def warnings(
+    groups: Groups, host: str, hosts: Sequence[str], hostvars: Mapping[str, Any]
+) -> list[Finding]:
+    """What works but is hardly meant. The first of the `hosts` tells what is nobody's own."""
+    if not is_cluster(groups):
+        return _overridden(hostvars[host])
+    alone = {part: groups[part][0] for part in LOSS if len(groups.get(part, ())) == 1}
+    return [
+        _finding(
+            f"The group {part} has one host, {alone[part]}: {LOSS[part]} while it is lost.",
+            f"name a second host below {part}.",
+        )
+        for part in (alone if host == hosts[0] else ())
     ]
 
 
@@ -395,7 +446,7 @@ def _shared(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[Finding]:
     for name in SHARED:
         by_value: dict[str, list[str]] = {}
         for host in hosts:
-            value = hostvars[host].get(name)
+            value = _said(hostvars[host], name)
             told = str(value).lower() if isinstance(value, bool) else str(value or "")
             by_value.setdefault(told, []).append(host)
         if len(by_value) > 1:
@@ -441,54 +492,198 @@ def _redis(groups: Groups, values: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def _database(groups: Groups, values: Mapping[str, Any]) -> list[Finding]:
-    hosts = groups.get("database", ())
-    external = _external_database(values)
-    if not hosts and not external:
+def _external_redis(
+    groups: Groups, hostvars: Mapping[str, Any], values: Mapping[str, Any]
+) -> list[Finding]:
+    """Why the hosts cannot share a Redis that no group names. Its address has a password."""
+    if _on(values, "redis_enabled", default=True):
+        return []
+    members = groups.get("redis", ())
+    if members:
         return [
             _finding(
-                "The group database has no host, and several hosts cannot share an SQLite file.",
-                "name one host below database, or write: app_database_url: postgresql://…",
+                f"redis_enabled is false, and the group redis names {', '.join(members)}: no Redis and "
+                "no Sentinel would run there.",
+                "take redis_enabled out, or empty the group and write the Redis that is elsewhere into "
+                f"the vault: {EXTERNAL_REDIS}",
             )
         ]
-    if hosts and external:
+    found = []
+    users = {*groups.get("web", ()), *groups.get("workers", ())}
+    by_sentinels = all("REDIS_SENTINELS" in _setting_names(hostvars[host]) for host in users)
+    if not by_sentinels and not _is_elsewhere(_redis_host(values)):
+        found.append(
+            _finding(
+                "redis_enabled is false, and no Redis is named that all hosts reach.",
+                f"write into the vault: {EXTERNAL_REDIS}",
+            )
+        )
+    if _on(values, "redis_acknowledge_on_replica", default=False):
+        found.append(
+            _finding(
+                "redis_acknowledge_on_replica is true, and holds for the group redis alone.",
+                "write: redis_acknowledge_on_replica: false",
+            )
+        )
+    return found
+
+
+def _redis_host(values: Mapping[str, Any]) -> str:
+    """Where the hosts would look for it; empty where that is no host."""
+    url = values.get("app_redis_url")
+    if not url:
+        return str(values.get("app_redis_host") or "")
+    try:
+        parts = urlsplit(str(url))
+    except ValueError:
+        return ""
+    return (parts.hostname or "") if parts.scheme in ("redis", "rediss") else ""
+
+
+def _database(
+    groups: Groups,
+    hosts: Sequence[str],
+    hostvars: Mapping[str, Any],
+    values: Mapping[str, Any],
+) -> list[Finding]:
+    members = groups.get("database", ())
+    url = str(values.get("app_database_url") or "")
+    if not members:
+        return _external_database(url)
+    # An SQLite file among the values may be the role's default.
+    said = [url] if not url.startswith("sqlite") else []
+    said += [_said(hostvars[host], "app_database_url") for host in hosts]
+    if any(said):
         return [
             _finding(
                 "There are two databases: the group database, and app_database_url.",
                 "empty the group, or take the variable out.",
             )
         ]
-    if len(hosts) > 1:
+    if len(members) > 1:
         return [
             _finding(
-                f"The group database has {len(hosts)} hosts ({', '.join(hosts)}), and there is one "
+                f"The group database has {len(members)} hosts ({', '.join(members)}), and there is one "
                 "database.",
-                "leave one there, or take an external PostgreSQL: app_database_url.",
+                f"leave one there, or empty the group and write into the vault: {EXTERNAL_DATABASE}",
             )
         ]
     return []
 
 
-def _external_database(values: Mapping[str, Any]) -> bool:
-    return str(values.get("app_database_url") or "").startswith("postgres")
+def _external_database(url: str) -> list[Finding]:
+    """Why several hosts cannot share it. The address has a password, so that it is not repeated."""
+    if not url or url.startswith("sqlite"):
+        wrong = "several hosts cannot share an SQLite file"
+    else:
+        reason = _not_external(url)
+        wrong = f"app_database_url {reason}" if reason else ""
+    if not wrong:
+        return []
+    return [
+        _finding(
+            f"The group database has no host, and {wrong}.",
+            f"name one host below database, or write into the vault: {EXTERNAL_DATABASE}",
+        )
+    ]
+
+
+def _not_external(url: str) -> str:
+    """What is wrong with the address of an external PostgreSQL; empty when nothing is."""
+    parts = _DATABASE_URL.fullmatch(url)
+    if parts is None:
+        return "is no address of a database"
+    if parts["scheme"] not in _SCHEMES:
+        return f"begins with {parts['scheme']}://, and the service takes only PostgreSQL there"
+    hosts = _hosts(parts["host"], parts["query"] or "")
+    if any(_is_itself(host) for host in hosts):
+        return "names the host itself, which is another one for each of them"
+    if not all(_is_elsewhere(host) for host in hosts):
+        return "names no host that all of them reach, as a socket is none"
+    if parts["port"] and not _is_port(parts["port"]):
+        return "has no number from 1 to 65535 as port"
+    return "" if parts["name"] else "names no database behind the last /"
+
+
+def _hosts(host: str, query: str) -> list[str]:
+    """Those of the part behind the ? come before the one in front of it, and may have ports."""
+    found = ",".join(parse_qs(query).get("host") or [host]).split(",")
+    return [re.sub(r"^(\[.*\]|[^:]*):[0-9]*$", r"\1", each) for each in found]
+
+
+def _is_itself(host: str) -> bool:
+    name = host.strip("[]").rstrip(".").lower()
+    try:
+        found = ip_address(name)
+    except ValueError:
+        return name in OWN_NAMES or name.endswith(".localhost")
+    mapped = getattr(found, "ipv4_mapped", None) or found
+    return bool(mapped.is_loopback or mapped.is_unspecified)
+
+
+def _is_elsewhere(host: str) -> bool:
+    if _is_itself(host):
+        return False
+    return _usable(host.strip("[]")) is not None or _is_name(host)
+
+
+def _is_name(host: str) -> bool:
+    """Not only digits and dots: 127.1 is an address too."""
+    return re.fullmatch(r"[A-Za-z0-9._-]*[A-Za-z_-][A-Za-z0-9._-]*", host) is not None
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and 0 < int(text) <= 65_535
 
 
 def _other_database(
     groups: Groups, hosts: Sequence[str], hostvars: Mapping[str, Any]
 ) -> list[Finding]:
-    """Hosts whose variable, which a single server has, says something else than the group."""
-    said = [(host, hostvars[host].get("postgresql_enabled")) for host in hosts]
+    """Hosts whose variables, which a single server has, say something else than the group."""
+    members = groups.get("database", ())
+    found = []
+    for name, expected in (
+        ("postgresql_enabled", {host: host in members for host in hosts}),
+        ("app_use_postgresql", dict.fromkeys(hosts, len(members) > 0)),
+    ):
+        said = [(host, _said(hostvars[host], name)) for host in hosts]
+        wrong = [
+            f"{value} for {host}"
+            for host, value in said
+            if value is not None and _is_true(value) != expected[host]
+        ]
+        if wrong:
+            found.append(
+                _finding(
+                    f"{name} is {', '.join(wrong)}, and the group database says something else.",
+                    "take the variable out: PostgreSQL is on the host of the group database, or where "
+                    "app_database_url says.",
+                )
+            )
+    return [*found, *_other_host(members, hosts, hostvars)]
+
+
+def _other_host(
+    members: Sequence[str], hosts: Sequence[str], hostvars: Mapping[str, Any]
+) -> list[Finding]:
+    """A name may lead to the database's host by another way; an address is judged."""
+    if len(members) != 1 or members[0] not in hosts:
+        return []
+    address = str(hostvars[members[0]].get("cluster_address") or "")
+    said = [(host, str(_said(hostvars[host], "app_postgresql_host") or "")) for host in hosts]
     wrong = [
         f"{value} for {host}"
         for host, value in said
-        if value is not None and _is_true(value) != (host in groups.get("database", ()))
+        if value not in ("", address)
+        and (_is_itself(value) or not _is_name(value))
+        and not (host in members and (_is_itself(value) or value.startswith("/")))
     ]
     if not wrong:
         return []
     return [
         _finding(
-            f"postgresql_enabled is {', '.join(wrong)}, and the group database says something else.",
-            "take the variable out: PostgreSQL is on the host of the group database.",
+            f"app_postgresql_host is {', '.join(wrong)}, and PostgreSQL is on {members[0]} ({address}).",
+            "take the variable out: the group database says where PostgreSQL is.",
         )
     ]
 
@@ -498,6 +693,55 @@ def _is_loopback(text: str) -> bool:
         return ip_address(text).is_loopback
     except ValueError:
         return False
+def _settings(groups: Groups, hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[Finding]:
+    """Settings of the service that come before what the groups say."""
+    instead = dict.fromkeys(
+        DATABASE_SETTINGS,
+        "name the host below database, or empty that group and write app_database_url",
+    )
+    instead |= dict.fromkeys(
+        REDIS_SETTINGS, "name the hosts below redis, or empty that group and write app_redis_url"
+    )
+    if groups.get("redis"):
+        instead |= dict.fromkeys(SENTINEL_SETTINGS, "the group redis and its variables say it")
+    found = []
+    for name, remedy in instead.items():
+        where = [host for host in hosts if name in _setting_names(hostvars[host])]
+        if where:
+            found.append(
+                _finding(
+                    f"app_settings has {name} for {', '.join(where)}, which the groups say.",
+                    f"take it out of app_settings; {remedy}.",
+                )
+            )
+    return found
+
+
+def _overridden(variables: Mapping[str, Any]) -> list[Finding]:
+    """Settings of a server of its own that the other roles do not know of."""
+    names = _setting_names(variables)
+    return [
+        _finding(
+            f"app_settings has {name}, which the role app sets from {variable}: other roles go by that.",
+            f"take it out of app_settings, and write {variable} instead.",
+        )
+        for name, variable in (DATABASE_SETTINGS | REDIS_SETTINGS).items()
+        if name in names
+    ]
+
+
+def _setting_names(variables: Mapping[str, Any]) -> set[str]:
+    settings = _said(variables, "app_settings")
+    return {str(name).upper() for name in settings} if isinstance(settings, Mapping) else set()
+
+
+def _said(variables: Mapping[str, Any], name: str) -> Any:
+    """What the inventory says; None for nothing, and for a template that only its role can fill in."""
+    try:
+        value = variables.get(name)
+    except AnsibleError:
+        return None
+    return None if isinstance(value, Undefined) else value
 
 
 def _usable(text: str) -> Address | None:
@@ -542,6 +786,7 @@ class FilterModule:
             "horizon_connections": connections,
             "horizon_primary": primary,
             "horizon_cluster_problems": problems,
+            "horizon_cluster_warnings": warnings,
             "horizon_address_problems": address_problems,
             "horizon_database_problems": database_problems,
             "horizon_removal_problems": removal_problems,
