@@ -30,7 +30,7 @@ MIN_PASSWORD_CHARS = 16
 SHARED = (
     *("app_domain", "app_database_url", "redis_port", "redis_sentinel_port", "postgresql_port"),
     *("redis_enabled", "redis_acknowledge_on_replica", "app_redis_host", "app_redis_port"),
-    *("app_web_port", "app_use_postgresql", "app_postgresql_port", "app_postgresql_database"),
+    *("app_web_port", "app_postgresql_port", "app_postgresql_database"),
     *("keepalived_enabled", "keepalived_address", "keepalived_router_id"),
     "app_redis_url",
     *("vault_secret_key", "vault_admin_api_key", "vault_postgresql_password"),
