@@ -85,7 +85,7 @@ def busy(
     if not open_sockets:
         return []
     held = holders(root, {listener.inode for listener in open_sockets})
-    seen = {}
+    seen: dict[tuple[int, Process | None], Listener] = {}
     for listener in open_sockets:
         processes = held.get(listener.inode, [])
         port = wanted[listener.port]
