@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv6Address,
+    IPv6Interface,
+    ip_address,
+    ip_interface,
+)
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
 Finding = dict[str, str]
 Groups = Mapping[str, Sequence[str]]
+Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 
 EXAMPLE = "keepalived_address: 203.0.113.10/24"
@@ -27,18 +35,15 @@ def interface_with(facts: Mapping[str, Any], address: str) -> str:
 
 
 def interface_towards(facts: Mapping[str, Any], address: str) -> str:
-    """The interface whose network an address lies in; else that of the default route."""
+    """The interface whose network an address lies in. Raises AnsibleFilterError when none is."""
     wanted = ip_interface(address).ip
     for name, found in _networks(facts):
-        # A balancer that holds the address has it twice: of its own network, and itself.
-        if found.ip != wanted and wanted in found.network:
+        if _beside(found, wanted):
             return name
-    default = facts.get(f"default_ipv{wanted.version}") or {}
-    if not default.get("interface"):
-        raise AnsibleFilterError(
-            f"No interface leads to {address}. Write its name below the host: keepalived_interface: eth0"
-        )
-    return str(default["interface"])
+    raise AnsibleFilterError(
+        f"No interface has an address in the network of {address}. "
+        "Write its name below the host: keepalived_interface: eth0"
+    )
 
 
 def problems(
@@ -59,7 +64,11 @@ def problems(
                 f"write the address that no host has for itself: {EXAMPLE}",
             )
         ]
-    found = [*_taken(address, hostvars), *_families(address, balancers, hostvars)]
+    found = (
+        _useless(text, address)
+        or [*_taken(address, hostvars), *_families(address, balancers, hostvars)]
+        or _elsewhere(address, balancers, hostvars)
+    )
     router = values.get("keepalived_router_id")
     if str(ROUTER_ID if router is None else router) not in ROUTER_IDS:
         found.append(
@@ -119,11 +128,40 @@ def _is_network(address: Interface) -> bool:
     )
 
 
+def _useless(text: str, address: Interface) -> list[Finding]:
+    """What Python takes for an address with its network, and a balancer cannot use."""
+    mask = text.partition("/")[2]
+    if not mask.isdecimal():
+        return [
+            _finding(
+                f"keepalived_address is {text}, with a mask in place of the length of its network.",
+                f"write: keepalived_address: {address.with_prefixlen}",
+            )
+        ]
+    if address.network.prefixlen == 0:
+        return [
+            _finding(
+                f"keepalived_address is {text}, whose length of 0 is that of all addresses.",
+                f"write the length of its network: {EXAMPLE}",
+            )
+        ]
+    if address.ip.is_link_local:
+        return [
+            _finding(
+                f"keepalived_address is {text}, a link-local address, which no name can lead to.",
+                f"write an address that Twilio can reach: {EXAMPLE}",
+            )
+        ]
+    return []
+
+
 def _taken(address: Interface, hostvars: Mapping[str, Any]) -> list[Finding]:
+    """What the inventory says of hosts, and not what they have: one of them holds the address."""
     found = []
     for host, variables in hostvars.items():
-        for name in ("cluster_address", "ansible_host"):
-            if str(variables.get(name) or "") == str(address.ip):
+        names = {name: variables.get(name) for name in ("cluster_address", "ansible_host")}
+        for name, own in {**names, "inventory_hostname": host}.items():
+            if _is(address, own):
                 found.append(
                     _finding(
                         f"keepalived_address is the {name} of {host}, which keeps it when another "
@@ -131,7 +169,40 @@ def _taken(address: Interface, hostvars: Mapping[str, Any]) -> list[Finding]:
                         f"write an address that no host has for itself: {EXAMPLE}",
                     )
                 )
+                break
     return found
+
+
+def _is(address: Interface, own: Any) -> bool:
+    try:
+        return ip_address(str(own)) == address.ip
+    except ValueError:
+        return False
+
+
+def _elsewhere(
+    address: Interface, balancers: Sequence[str], hostvars: Mapping[str, Any]
+) -> list[Finding]:
+    """Balancers of which nothing says on which interface they hold it."""
+    hosts = [host for host in balancers if _is_far(address, hostvars[host])]
+    if not hosts:
+        return []
+    return [
+        _finding(
+            f"No interface of {', '.join(hosts)} has an address in the network of "
+            f"keepalived_address {address}.",
+            "correct the address and its length, or name the interface that holds it all the same: "
+            "keepalived_interface: eth0",
+        )
+    ]
+
+
+def _is_far(address: Interface, variables: Mapping[str, Any]) -> bool:
+    """False too where nobody has looked at the interfaces."""
+    networks = [found for _, found in _networks(variables.get("ansible_facts") or {})]
+    if variables.get("keepalived_interface") or not networks:
+        return False
+    return not any(_beside(found, address.ip) for found in networks)
 
 
 def _families(
@@ -153,6 +224,14 @@ def _families(
     ]
 
 
+def _beside(found: Interface, address: Address) -> bool:
+    """Whether an address lies in an interface's network.
+
+    The balancer that holds it has it as an interface's own too, which tells nothing of a network.
+    """
+    return found.ip != address and address in found.network
+
+
 def _parsed(text: str) -> Interface | None:
     """None for what is no address, has no length, or could belong to nobody."""
     try:
@@ -160,7 +239,7 @@ def _parsed(text: str) -> Interface | None:
     except ValueError:
         return None
     nobodys = address.ip.is_loopback or address.ip.is_unspecified or address.ip.is_multicast
-    return None if "/" not in text or nobodys else address
+    return None if "/" not in text or "%" in text or nobodys else address
 
 
 def _networks(facts: Mapping[str, Any]) -> Iterator[tuple[str, Interface]]:

@@ -30,6 +30,9 @@ REDIS_PASSWORDS = (
     "vault_redis_replication_password",
 )
 DATABASE_PASSWORD = "vault_postgresql_password"  # noqa: S105 a variable's name
+BACKUP_PASSWORD = "vault_backup_password"  # noqa: S105 a variable's name
+BACKUP_PASSWORDS = (BACKUP_PASSWORD, "backup_password")
+"""The vault's, and the role backup's own, which may be written in its place."""
 OPTIONAL_SECRETS = (
     "vault_openai_api_key",
     "vault_twilio_account_sid",
@@ -55,7 +58,9 @@ SWITCHES = (
 )
 LINES = {
     SECRET_KEY: '{name}: "<what `.venv/bin/horizonctl key secret` prints>"',
-    ADMIN_KEY: '{name}: "<what `openssl rand -hex 32` prints>"',
+    **dict.fromkeys(
+        (ADMIN_KEY, *BACKUP_PASSWORDS), '{name}: "<what `openssl rand -hex 32` prints>"'
+    ),
 }
 ROLES = Path(__file__).parents[2] / "roles"
 MAY_BE_EMPTY = ("backup_repository", "keepalived_address")
@@ -64,6 +69,8 @@ _PLACEHOLDER = re.compile(
     r"<.*>|.*(change|replace)[-_ ]?(me|this|it).*|x{3,}|todo.*|placeholder.*|your[-_ ].*|example.*",
     re.IGNORECASE | re.DOTALL,
 )
+_REPOSITORY = re.compile(r"/[^/]|sftp:[^:]+:.|sftp://.|s3:.")
+_MAIL = re.compile(r"[^@\s]+@[^@\s]+[.][^@\s]+")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _RESERVED = ("example.com", "example.net", "example.org")
 
@@ -81,6 +88,8 @@ def setting_problems(values: Mapping[str, Any], inventory: str | None = None) ->
         findings += _secret(name, values.get(name), vault, required=True)
     for name in OPTIONAL_SECRETS:
         findings += _secret(name, values.get(name), vault, required=False)
+    findings += _backup(values, variables, vault)
+    findings += _mail(values.get("certbot_email"), variables)
     for name, most in COUNTS.items():
         findings += _count(name, values.get(name), most, variables)
     for name in SWITCHES:
@@ -181,6 +190,45 @@ def _required_secrets(values: Mapping[str, Any]) -> list[str]:
     return names
 
 
+def _backup(values: Mapping[str, Any], file: str, vault: str) -> list[Finding]:
+    """What the role backup refuses, where it takes backups. A repository may hold a secret too."""
+    repository = values.get("backup_repository") or ""
+    if not _true(values.get("backup_enabled"), default=bool(repository)):
+        return []
+    name = _backup_password(values)
+    findings = _secret(name, values.get(name), vault, required=True)
+    if not repository:
+        wrong = "empty, and backup_enabled is true"
+    elif not _REPOSITORY.match(str(repository)):
+        wrong = "no folder like /srv/backup, sftp:user@host:/folder or s3:https://host/bucket"
+    else:
+        return findings
+    return [
+        {
+            "problem": f"backup_repository is {wrong}.",
+            "remedy": f"write into {file}: backup_repository: sftp:backup@203.0.113.20:/srv/bots",
+        },
+        *findings,
+    ]
+
+
+def _backup_password(values: Mapping[str, Any]) -> str:
+    """The variable that the operator wrote: without one of its own the role has the vault's."""
+    vault, own = (values.get(name) for name in BACKUP_PASSWORDS)
+    return BACKUP_PASSWORD if own is None or own == (vault or "") else "backup_password"
+
+
+def _mail(value: Any, file: str) -> list[Finding]:
+    if value is None or value == "" or _MAIL.fullmatch(str(value)):
+        return []
+    return [
+        {
+            "problem": f"certbot_email is {value!r}, and no address that mail could go to.",
+            "remedy": f'write into {file}: certbot_email: admin@example.com (or "" for none)',
+        }
+    ]
+
+
 def _true(value: Any, *, default: bool) -> bool:
     if value is None:
         return default
@@ -221,18 +269,18 @@ def _malformed(name: str, value: str) -> str:
             if not _is_fernet(key.strip()):
                 which = f"key {number} of {len(keys)}" if len(keys) > 1 else "it"
                 return f"is malformed: {which} is not 44 characters of url-safe base64 for 32 bytes"
-    elif name == ADMIN_KEY:
-        if not re.fullmatch(r"[!-~]*", value):
-            return "is malformed: only printable ASCII characters without spaces are allowed"
-        if len(value) < MIN_ADMIN_KEY_CHARS:
-            return f"is too short: at least {MIN_ADMIN_KEY_CHARS} characters are needed"
-    elif name in OPTIONAL_SECRETS:
-        if not re.fullmatch(r"[!-~]*", value):
-            return "is malformed: only printable ASCII characters without spaces are allowed"
-    elif not re.fullmatch(r"[A-Za-z0-9_-]*", value):
+        return ""
+    printable = name in (ADMIN_KEY, *OPTIONAL_SECRETS, *BACKUP_PASSWORDS)
+    if name in BACKUP_PASSWORDS:
+        # A line's end counts neither for restic nor for the role.
+        value = value.removesuffix("\n")
+    if printable and not re.fullmatch(r"[!-~]*", value):
+        return "is malformed: only printable ASCII characters without spaces are allowed"
+    if not printable and not re.fullmatch(r"[A-Za-z0-9_-]*", value):
         return "is malformed: only the characters A-Z, a-z, 0-9, _ and - are allowed"
-    elif len(value) < MIN_PASSWORD_CHARS:
-        return f"is too short: at least {MIN_PASSWORD_CHARS} characters are needed"
+    least = MIN_ADMIN_KEY_CHARS if name == ADMIN_KEY else MIN_PASSWORD_CHARS
+    if name not in OPTIONAL_SECRETS and len(value) < least:
+        return f"is too short: at least {least} characters are needed"
     return ""
 
 

@@ -58,10 +58,19 @@ options:
         type: list
         elements: str
         required: true
+      unit:
+        description: How the name of a unit begins whose processes may hold it too; none when empty.
+        type: str
+        default: ""
       loopback:
-        description: Sockets on addresses other than loopback do not count.
+        description: Sockets on loopback and on all addresses count, others do not.
         type: bool
         default: false
+      addresses:
+        description: Sockets on these and on all addresses count, others do not; added to loopback.
+        type: list
+        elements: str
+        default: []
   vrrp:
     description: Check whether an address may move to this host from another one.
     type: bool
@@ -168,8 +177,8 @@ def look(params: dict) -> tuple[list, list]:
         cloud_problems, cloud_notes = horizon_cloud.vrrp(ROOT)
         problems += cloud_problems
         notes += cloud_notes
-    problems += horizon_ports.busy(ROOT, params["ports"])
     old = params["leaving"]
+    problems += horizon_ports.busy(ROOT, params["ports"], old.get("units") or [])
     leaving = horizon_foreign.leaving_paths(
         old.get("units") or [], old.get("folder") or "", old.get("sites") or []
     )
@@ -182,7 +191,9 @@ def main() -> None:
     port = {
         "port": {"type": "int", "required": True},
         "processes": {"type": "list", "elements": "str", "required": True},
+        "unit": {"type": "str", "default": ""},
         "loopback": {"type": "bool", "default": False},
+        "addresses": {"type": "list", "elements": "str", "default": []},
     }
     leaving = {
         "units": {"type": "list", "elements": "str", "default": []},

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ansible.module_utils.horizon_host import Finding
 
@@ -67,35 +68,45 @@ def holders(root: Path, inodes: set[str]) -> dict[str, list[Process]]:
     return found
 
 
-def busy(root: Path, ports: list[dict[str, object]]) -> list[Finding]:
+def busy(
+    root: Path, ports: Sequence[Mapping[str, Any]], leaving: Collection[str] = ()
+) -> list[Finding]:
     """Ports that something of another's holds.
 
-    Each port: its number, the names of the processes that may hold it, and whether only sockets
-    on loopback (or on every address) count.
+    Each port: its number, the names of the processes that may hold it, how the name of a unit
+    begins that may, and where a socket counts. `leaving` are units that will have gone by then.
     """
     wanted = {int(str(port["port"])): port for port in ports}
     open_sockets = [
         listener
         for listener in listeners(root)
-        if listener.port in wanted
-        and (
-            not wanted[listener.port].get("loopback")
-            or listener.address.is_loopback
-            or listener.address.is_unspecified
-        )
+        if listener.port in wanted and _in_the_way(listener.address, wanted[listener.port])
     ]
     if not open_sockets:
         return []
     held = holders(root, {listener.inode for listener in open_sockets})
-    seen = {}
+    seen: dict[tuple[int, Process | None], Listener] = {}
     for listener in open_sockets:
         processes = held.get(listener.inode, [])
-        ours = wanted[listener.port]["processes"]
-        assert isinstance(ours, list)  # noqa: S101 for the type checker
-        if not any(process.name in ours for process in processes):
+        port = wanted[listener.port]
+        if not any(_may(process, port) or process.unit in leaving for process in processes):
             first = processes[0] if processes else None
             seen.setdefault((listener.port, first), listener)
     return [_finding(port, process) for port, process in sorted(seen, key=lambda found: found[0])]
+
+
+def _in_the_way(found: IPv4Address | IPv6Address, port: Mapping[str, Any]) -> bool:
+    """Whether a socket on this address keeps ours from its own; every address does without any."""
+    ours = [ip_address(each) for each in port.get("addresses") or ()]
+    loopback = bool(port.get("loopback"))
+    if not ours and not loopback:
+        return True
+    return found.is_unspecified or found in ours or (loopback and found.is_loopback)
+
+
+def _may(process: Process, port: Mapping[str, Any]) -> bool:
+    unit = port.get("unit")
+    return process.name in port["processes"] or bool(unit and process.unit.startswith(unit))
 
 
 def _targets(folder: Path) -> set[str]:

@@ -52,7 +52,7 @@ VALUES = [
     *("app_repair_parts", "app_repair_boot_units", "app_use_postgresql", "nginx_backends"),
     *("keepalived_is_here", "preflight_floating", "nginx_other_balancers"),
     *("backup_enabled", "app_takes_backups", "firewall_web", "redis_bind", "backup_packages"),
-    *("redis_port", "redis_sentinel_port", "alerts_url", "alerts_command"),
+    *("redis_port", "redis_sentinel_port", "alerts_url", "alerts_command", "preflight_ports"),
 ]
 """Variables of the roles that are looked at."""
 

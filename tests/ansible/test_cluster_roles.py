@@ -84,6 +84,61 @@ def test_the_database_lets_the_hosts_of_web_and_workers_in(rendered: Rendered) -
     assert f"listen_addresses = 'localhost, {ADDRESSES['work1']}'" in text
 
 
+def test_preflight_looks_at_every_port_where_a_part_will_listen(rendered: Rendered) -> None:
+    redis, sentinel = (rendered.value("bal1", f"redis_{name}port") for name in ("", "sentinel_"))
+    looked_at = {
+        host: {
+            (int(port["port"]), bool(port.get("loopback")), *port.get("addresses", ()))
+            for port in rendered.value(host, "preflight_ports")
+        }
+        for host in ADDRESSES
+    }
+
+    public = {(80, False), (443, False)}
+    of_redis = {
+        host: {(int(port), True, ADDRESSES[host]) for port in (redis, sentinel)}
+        for host in GROUPS["redis"]
+    }
+    assert looked_at == {
+        "bal1": public | of_redis["bal1"],
+        "web1": {(8000, False, ADDRESSES["web1"])} | of_redis["web1"],
+        "web2": {(8000, False, ADDRESSES["web2"])} | of_redis["web2"],
+        "work1": {(5432, True, ADDRESSES["work1"])},
+    }
+
+
+def test_preflight_takes_the_processes_of_the_roles_for_ours(rendered: Rendered) -> None:
+    by_port = {int(port["port"]): port for port in rendered.value("web1", "preflight_ports")}
+    unit = rendered.text("web1", "redis", "sentinel-unit.conf.j2")
+    program = re.findall(r"(?m)^ExecStart=/usr/bin/(\S+)", unit)
+
+    assert by_port[rendered.value("web1", "redis_sentinel_port")]["processes"][:1] == program
+    assert "redis-server" in by_port[rendered.value("web1", "redis_port")]["processes"]
+    # The socket's unit lets systemd listen; web has it from there.
+    assert by_port[8000]["processes"] == ["systemd"]
+    assert by_port[8000]["unit"] == "horizonai-bots@"
+
+
+def test_preflight_of_a_single_server_looks_at_loopback_alone(tmp_path: Path) -> None:
+    playbook, told = tmp_path / "render.yml", tmp_path / "ports.json"
+    copy = {"dest": str(told), "content": "{{ preflight_ports | to_json }}"}
+    document = {
+        "hosts": "horizon",
+        "gather_facts": False,
+        "roles": [{"role": "preflight", "when": False}],
+        "post_tasks": [{"name": "The ports", "ansible.builtin.copy": copy}],
+    }
+    playbook.write_text(json.dumps([document]))
+    done = play(inventory(tmp_path, {}, {"one": {}}, postgresql_enabled=True), playbook)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    looked_at = {
+        (int(port["port"]), bool(port.get("loopback")), *port.get("addresses", ()))
+        for port in json.loads(told.read_text())
+    }
+    assert looked_at == {(80, False), (443, False), (6379, True), (5432, True)}
+
+
 class WebHost:
     """A web host behind the balancer that counts what it gets."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError  # type: ignore[import-untyped]  # no types upstream
 
 from tests.ansible.cluster import ADDRESSES, GROUPS, Rendered, render
 from tests.ansible.conftest import load
@@ -80,6 +81,16 @@ def test_something_else_may_stand_before_two_balancers() -> None:
         ({"keepalived_router_id": "first"}, "keepalived_router_id is first"),
         ({"keepalived_address": "203.0.113.0/24"}, "is 203.0.113.0/24, and no address"),
         ({"keepalived_address": "203.0.113.255/24"}, "is 203.0.113.255/24, and no address"),
+        ({"keepalived_address": "203.0.113.10/0"}, "is 203.0.113.10/0, whose length of 0 is that"),
+        ({"keepalived_address": "2001:db8::10/0"}, "is 2001:db8::10/0, whose length of 0 is that"),
+        ({"keepalived_address": "169.254.1.10/16"}, "is 169.254.1.10/16, a link-local address"),
+        ({"keepalived_address": "fe80::10/64"}, "is fe80::10/64, a link-local address"),
+        ({"keepalived_address": "2001:db8::10%eth0/64"}, "and no address with the length"),
+        (
+            {"keepalived_address": "203.0.113.10/255.255.255.0"},
+            "with a mask in place of the length",
+        ),
+        ({"keepalived_address": "203.0.113.10/0.0.0.255"}, "with a mask in place of the length"),
     ],
 )
 def test_a_wrong_address_is_told_with_what_to_change(
@@ -91,19 +102,113 @@ def test_a_wrong_address_is_told_with_what_to_change(
     assert sentence in found[0]
 
 
+@pytest.mark.parametrize("mask", ["255.255.255.0", "0.0.0.255"])
+def test_a_mask_comes_with_the_right_line(mask: str) -> None:
+    (found,) = floating.problems(TWO, HOSTS, {"keepalived_address": f"203.0.113.10/{mask}"})
+
+    assert found["remedy"].endswith("keepalived_address: 203.0.113.10/24")
+
+
+@pytest.mark.parametrize(
+    ("name", "variables", "sentence"),
+    [
+        ("203.0.113.10", {}, "is the inventory_hostname of 203.0.113.10,"),
+        ("203.0.113.10", {"ansible_host": "203.0.113.10"}, "is the ansible_host of 203.0.113.10,"),
+        ("2001:db8::10", {}, "is the inventory_hostname of 2001:db8::10,"),
+        ("web2", {"ansible_host": "2001:0DB8:0::10"}, "is the ansible_host of web2,"),
+        ("web2", {"cluster_address": "2001:db8:0::10"}, "is the cluster_address of web2,"),
+    ],
+)
+def test_an_address_that_a_host_is_known_by_is_told_once(
+    name: str, variables: dict[str, str], sentence: str
+) -> None:
+    four = "." in name or "." in str(variables)
+    address = "203.0.113.10/24" if four else "2001:db8::10/64"
+    own = {} if four else {"cluster_address": "fd00::1"}
+    hosts = {host: {**HOSTS[host], **own} for host in ("bal1", "web1")} | {name: variables}
+
+    (problem,) = problems(hosts=hosts, keepalived_address=address)
+
+    assert sentence in problem
+
+
+def with_facts(**facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The hosts, some of them with what Ansible has gathered there."""
+    return {
+        host: {**variables, "ansible_facts": facts.get(host, {})}
+        for host, variables in HOSTS.items()
+    }
+
+
+@pytest.mark.parametrize("address", [ADDRESS, "203.0.113.10/32", "10.1.2.3/16"])
+def test_an_address_of_the_balancers_networks_has_no_problem(address: str) -> None:
+    hosts = with_facts(bal1=FACTS, web1=FACTS)
+
+    assert problems(hosts=hosts, keepalived_address=address) == []
+
+
+def test_the_balancer_that_holds_the_address_has_no_problem() -> None:
+    own = {"address": "203.0.113.10", "netmask": "255.255.255.0"}
+    holding = {**FACTS, "eth0": {**FACTS["eth0"], "ipv4_secondaries": [own]}}
+
+    assert problems(hosts=with_facts(bal1=holding, web1=FACTS)) == []
+
+
+@pytest.mark.parametrize("netmask", ["255.255.255.0", "255.255.255.255"])
+def test_an_address_of_no_network_is_told_although_a_balancer_holds_it(netmask: str) -> None:
+    own = {"address": "198.51.100.1", "netmask": netmask}
+    holding = {**FACTS, "eth0": {**FACTS["eth0"], "ipv4_secondaries": [own]}}
+    hosts = with_facts(bal1=holding, web1=FACTS)
+
+    (found,) = floating.problems(TWO, hosts, {"keepalived_address": "198.51.100.1/24"})
+
+    assert found["problem"] == (
+        "No interface of bal1, web1 has an address in the network of keepalived_address "
+        "198.51.100.1/24."
+    )
+    assert "keepalived_interface: eth0" in found["remedy"]
+
+
+def test_only_the_balancer_without_the_network_is_named() -> None:
+    other = {**FACTS, "eth0": {"device": "eth0", "ipv4": {}}}
+
+    (problem,) = problems(hosts=with_facts(bal1=FACTS, web1=other, web2=other))
+
+    assert "No interface of web1 has" in problem
+
+
+def test_a_named_interface_needs_no_network() -> None:
+    hosts = with_facts(bal1=FACTS, web1=FACTS)
+    for host in TWO["balancer"]:
+        hosts[host]["keepalived_interface"] = "eth0"
+
+    assert problems(hosts=hosts, keepalived_address="198.51.100.1/32") == []
+
+
+@pytest.mark.parametrize("facts", [{}, {"os_family": "Debian"}])
+def test_nothing_is_said_of_networks_that_were_not_looked_at(facts: dict[str, Any]) -> None:
+    hosts = with_facts(bal1=facts, web1=facts)
+
+    assert problems(hosts=hosts, keepalived_address="198.51.100.1/24") == []
+
+
 def test_the_interfaces_are_found() -> None:
     assert floating.interface_with(FACTS, "10.0.0.1") == "ens-1"
     assert floating.interface_with(FACTS, "2001:db8::11") == "eth0"
     assert floating.interface_towards(FACTS, ADDRESS) == "eth0"
     assert floating.interface_towards(FACTS, "10.1.2.3/16") == "ens-1"
-    assert floating.interface_towards(FACTS, "198.51.100.1/32") == "eth0"
 
 
 def test_the_interface_is_the_same_for_the_balancer_that_holds_the_address() -> None:
-    own = {"address": "198.51.100.1", "netmask": "255.255.255.255"}
+    own = {"address": "10.1.2.3", "netmask": "255.255.0.0"}
     holding = {**FACTS, "eth0": {**FACTS["eth0"], "ipv4_secondaries": [own]}}
 
-    assert floating.interface_towards(holding, "198.51.100.1/32") == "eth0"
+    assert floating.interface_towards(holding, "10.1.2.3/16") == "ens-1"
+
+
+def test_an_address_of_no_network_takes_no_interface_unasked() -> None:
+    with pytest.raises(AnsibleFilterError, match="keepalived_interface: eth0"):
+        floating.interface_towards(FACTS, "198.51.100.1/32")
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,53 @@ def test_other_addresses_do_not_disturb_loopback(
     assert len(ports.busy(root, [{"port": 6379, "processes": [], "loopback": True}])) == counts
 
 
+@pytest.mark.parametrize(
+    ("address", "counts"), [("0200000A", 1), ("00000000", 1), ("0300000A", 0), ("0100007F", 0)]
+)
+def test_only_the_address_that_will_be_ours_counts(
+    ports: ModuleType, tmp_path: Path, address: str, counts: int
+) -> None:
+    root = machine(tmp_path, address, "/")
+    port = {"port": 6379, "processes": ["redis-server"], "addresses": ["10.0.0.2"]}
+    both = port | {"loopback": True}
+    assert len(ports.busy(root, [port])) == counts
+    assert len(ports.busy(root, [both])) == (1 if address == "0100007F" else counts)
+
+
+@pytest.mark.parametrize(
+    ("unit", "counts"),
+    [
+        (r"/system.slice/system-horizonai\x2dbots.slice/horizonai-bots@20260101-a1.service", 0),
+        ("/system.slice/horizonai-bots.service", 1),
+        ("/system.slice/squatter.service", 1),
+        ("/", 1),
+    ],
+)
+def test_our_own_unit_may_hold_it_whatever_its_process_is_called(
+    ports: ModuleType, tmp_path: Path, unit: str, counts: int
+) -> None:
+    root = machine(tmp_path, "0200000A", unit)
+    port = {"port": 6379, "processes": ["systemd"], "unit": "horizonai-bots@"}
+    assert len(ports.busy(root, [port])) == counts
+
+
+def test_what_is_about_to_leave_may_hold_it(ports: ModuleType, tmp_path: Path) -> None:
+    root = machine(tmp_path, "00000000", "/system.slice/old.service")
+    port = {"port": 6379, "processes": ["redis-server"]}
+    assert ports.busy(root, [port], leaving=["old.service"]) == []
+    assert len(ports.busy(root, [port], leaving=["other.service"])) == 1
+
+
+def test_systemd_holds_it_for_the_process_that_it_gave_it_to(
+    ports: ModuleType, tmp_path: Path
+) -> None:
+    root = machine(tmp_path, "0200000A", "/")
+    (root / "proc/1/fd").mkdir(parents=True)
+    (root / "proc/1/fd/40").symlink_to("socket:[777]")
+    (root / "proc/1/comm").write_text("systemd\n")
+    assert ports.busy(root, [{"port": 6379, "processes": ["systemd"]}]) == []
+
+
 def test_hidden_holder_is_still_a_problem(ports: ModuleType, tmp_path: Path) -> None:
     root = machine(tmp_path, "0100007F", "/")
     (root / "proc/42/fd/3").unlink()

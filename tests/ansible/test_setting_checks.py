@@ -111,6 +111,99 @@ def test_bad_secret_is_named_and_not_repeated(
         assert str(value).split(",")[-1].strip() not in str(found)
 
 
+BACKUPS: dict[str, Any] = {
+    "backup_repository": "sftp:backup@203.0.113.20:/srv/bots",
+    "vault_backup_password": "Printable:signs/too&16",
+}
+
+
+def test_no_backups_need_no_password(settings: ModuleType) -> None:
+    bad = {"vault_backup_password": "CHANGE_ME", "backup_password": "CHANGE_ME"}
+    for off in ({"backup_repository": ""}, {}, BACKUPS | {"backup_enabled": False}):
+        assert problems(settings, **off | bad) == []
+
+
+@pytest.mark.parametrize(
+    "repository",
+    ["/srv/backup", "sftp:u@h:/folder", "sftp://u@h/folder", "s3:https://host/bucket"],
+)
+def test_backups_that_can_be_taken_have_no_problem(settings: ModuleType, repository: str) -> None:
+    good = BACKUPS | {"backup_repository": repository}
+    password = good["vault_backup_password"]
+    assert problems(settings, **good) == []
+    assert problems(settings, **good, backup_password=password, backup_enabled=True) == []
+    # As a block in a file ends; restic takes it without.
+    assert problems(settings, **good | {"vault_backup_password": f"{password}\n"}) == []
+    only = good | {"vault_backup_password": None}
+    assert problems(settings, **only, backup_password=password) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "is missing"),
+        ("", "is empty"),
+        ("CHANGE_ME_CHANGE_ME", "still is a placeholder"),
+        ("Hidden-of-15-ch", "is too short: at least 16 characters"),
+        ("Hidden of more than 16", "is malformed: only printable ASCII characters without spaces"),
+        (
+            "Hidden-ñ-of-more-than-16",
+            "is malformed: only printable ASCII characters without spaces",
+        ),
+        (1234567890123456, "is not a text"),
+    ],
+)
+def test_bad_password_of_the_backup_is_told_and_not_repeated(
+    settings: ModuleType, value: Any, reason: str
+) -> None:
+    bad = GOOD | BACKUPS | {"vault_backup_password": value, "backup_password": value or ""}
+    (found,) = settings.setting_problems(bad, None)
+    assert found["problem"].startswith(f"vault_backup_password {reason}")
+    assert "vault.yml` and write: vault_backup_password: " in found["remedy"]
+    assert not value or str(value) not in str(found)
+
+
+@pytest.mark.parametrize(("value", "reason"), [("", "is empty"), ("Hidden", "is too short")])
+def test_password_that_takes_the_vaults_place_is_told_by_its_own_name(
+    settings: ModuleType, value: str, reason: str
+) -> None:
+    (problem,) = problems(settings, **BACKUPS, backup_password=value)
+    assert problem.startswith(f"backup_password {reason}")
+
+
+@pytest.mark.parametrize(
+    "repository", ["backup", "//", "sftp:host", "s3:", "rclone:x:y", "u:Hidden@host", ["/srv"]]
+)
+def test_repository_that_is_none_is_told_and_not_repeated(
+    settings: ModuleType, repository: Any
+) -> None:
+    bad = GOOD | BACKUPS | {"backup_repository": repository}
+    (found,) = settings.setting_problems(bad, None)
+    assert found["problem"].startswith("backup_repository is ")
+    assert "backup_repository: sftp:backup@203.0.113.20:/srv/bots" in found["remedy"]
+    assert "Hidden" not in str(found)
+
+
+def test_backups_that_are_switched_on_need_a_repository(settings: ModuleType) -> None:
+    on = BACKUPS | {"backup_repository": "", "backup_enabled": True}
+    assert problems(settings, **on) == ["backup_repository is empty, and backup_enabled is true."]
+
+
+@pytest.mark.parametrize("value", [None, "", "admin@agency.test"])
+def test_an_address_for_the_authority_may_be_left_out(
+    settings: ModuleType, value: str | None
+) -> None:
+    assert problems(settings, certbot_email=value) == []
+
+
+@pytest.mark.parametrize("value", ["admin", "admin@agency", "a b@agency.test", "a@b@c.test", 7])
+def test_malformed_address_for_the_authority_is_a_problem(
+    settings: ModuleType, value: object
+) -> None:
+    (problem,) = problems(settings, certbot_email=value)
+    assert problem == f"certbot_email is {value!r}, and no address that mail could go to."
+
+
 def test_rotated_keys_are_fine(settings: ModuleType) -> None:
     assert problems(settings, vault_secret_key=f"{KEY}, {Fernet.generate_key().decode()}") == []
 
@@ -182,12 +275,14 @@ def test_switch_that_is_neither_on_nor_off_is_a_problem(
 
 @pytest.mark.parametrize("value", [True, False, "yes", "No", "on", 0, "1"])
 def test_switch_is_what_ansible_takes_for_one(settings: ModuleType, value: object) -> None:
-    assert problems(settings, backup_enabled=value, certbot_enabled=value) == []
+    switched = BACKUPS | dict.fromkeys(("backup_enabled", "certbot_enabled"), value)
+    assert problems(settings, **switched) == []
 
 
 def test_preflight_asks_for_all_that_is_judged(settings: ModuleType) -> None:
     asked = yaml.safe_load(PREFLIGHT.read_text(encoding="utf-8"))
-    assert {*settings.COUNTS, *settings.SWITCHES} <= asked["preflight_values"].keys()
+    others = {*BACKUPS, "backup_password", "certbot_email"}
+    assert {*settings.COUNTS, *settings.SWITCHES, *others} <= asked["preflight_values"].keys()
 
 
 def test_report_numbers_every_finding_with_its_remedy(settings: ModuleType) -> None:
