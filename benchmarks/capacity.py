@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             show_tables(planners, _load(options))
             return 0
         size = Size(options.cores, options.memory_gb)
-        show_plan(_planner(measured, size, options).plan(_load(options)), measured)
+        planner = _planner(measured, size, options)
+        show_plan(planner, planner.plan(_load(options)))
     except BeyondError as error:
         print(f"capacity: {error}", file=sys.stderr)
         return 1
