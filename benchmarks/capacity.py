@@ -118,9 +118,10 @@ def _parser() -> argparse.ArgumentParser:
         "memory of Redis")  # fmt: skip
     add("--seed", type=int, default=1, help="of the random arrivals")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--measure", action="store_true", help=f"write {FILE.name} anew (3 minutes)")
+    which.add_argument("--measure", action="store_true", help=f"write {FILE.name} anew (about 3 "
+        "minutes)")  # fmt: skip
     which.add_argument(
-        "--check", action="store_true", help="compare with the real service (3 minutes)"
+        "--check", action="store_true", help="compare with the real service (about 3 minutes)"
     )
     which.add_argument("--table", action="store_true", help="print the tables of docs/capacity.md")
     return parser
