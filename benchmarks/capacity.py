@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             show_tables(planners, _load(options))
             return 0
         size = Size(options.cores, options.memory_gb)
-        show_plan(_planner(measured, size, options).plan(_load(options)), measured)
+        planner = _planner(measured, size, options)
+        show_plan(planner, planner.plan(_load(options)))
     except BeyondError as error:
         print(f"capacity: {error}", file=sys.stderr)
         return 1
@@ -117,9 +118,10 @@ def _parser() -> argparse.ArgumentParser:
         "memory of Redis")  # fmt: skip
     add("--seed", type=int, default=1, help="of the random arrivals")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--measure", action="store_true", help=f"write {FILE.name} anew (3 minutes)")
+    which.add_argument("--measure", action="store_true", help=f"write {FILE.name} anew (about 3 "
+        "minutes)")  # fmt: skip
     which.add_argument(
-        "--check", action="store_true", help="compare with the real service (3 minutes)"
+        "--check", action="store_true", help="compare with the real service (about 3 minutes)"
     )
     which.add_argument("--table", action="store_true", help="print the tables of docs/capacity.md")
     return parser

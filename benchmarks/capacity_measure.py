@@ -45,7 +45,7 @@ TLS_MESSAGES_PER_S, TLS_SECONDS = 50, 6
 
 
 def measure() -> Measured:
-    """Everything, in about two minutes. Raises MeasuredError."""
+    """Everything, in about 3 minutes. Raises MeasuredError."""
     nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if nginx is None or shutil.which("wrk") is None:
         raise MeasuredError("wrk and nginx are needed: apt-get install wrk nginx")

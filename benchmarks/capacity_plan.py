@@ -94,8 +94,8 @@ class Plan:
     redis_commands_per_s: float
     web_host_mb: float
     worker_host_mb: float
-    headroom: float
-    """The load may grow by this share while all hosts are up."""
+    limit_s: float
+    """Within which 95 % of the answers have to come."""
 
     @property
     def binding(self) -> str:
@@ -167,8 +167,18 @@ class Planner:
             redis_commands_per_s=load.messages_per_s * commands,
             web_host_mb=web_host_mb,
             worker_host_mb=worker_host_mb,
-            headroom=self._headroom(load, whole, outcome, limit_s),
+            limit_s=limit_s,
         )
+
+    def headroom(self, plan: Plan) -> float:
+        """The load may grow by this share while all hosts are up."""
+        load, factor = plan.load, MOST_BUSY / max(plan.outcome.busy.values())
+        while factor > 1:
+            more = of_rate(load, load.messages_per_s * factor)
+            if _keeps(self._simulate(more, plan.layout), plan.limit_s):
+                return factor - 1
+            factor = 1 + (factor - 1) * 0.8 if factor > 1.02 else 1
+        return 0.0
 
     def carries(self, load: Load) -> dict[str, float]:
         """Messages/s of one host of each group. The balancer, Redis and database by their CPU alone."""
@@ -178,7 +188,7 @@ class Planner:
         """Messages/s of so many hosts of web or of workers, everything else in plenty."""
         if group == "web":
             # Web has done its part when the turn begins: short ones tell the same sooner.
-            load = replace(load, model_s=0.1, vendor_s=0.1, burst=1, debounce_s=0)
+            load = replace(load, model_s=0.1, vendor_s=0.1, burst=1, gap_s=0.1, debounce_s=0)
         ideal, turns_per_message = self._shape(load)
         limit_s = percentile(ideal.answered_s, 95) + QUEUE_P95_S
         rate = self._most(turns_per_message)[group] * hosts
@@ -250,15 +260,6 @@ class Planner:
     def _threads(self, after_loss: Outcome) -> int:
         wanted = after_loss.most_in_process * SPARE_THREADS
         return min(MOST_THREADS, max(LEAST_THREADS, math.ceil(wanted / 32) * 32))
-
-    def _headroom(self, load: Load, layout: Layout, outcome: Outcome, limit_s: float) -> float:
-        factor = MOST_BUSY / max(outcome.busy.values())
-        while factor > 1:
-            found = self._simulate(of_rate(load, load.messages_per_s * factor), layout)
-            if _keeps(found, limit_s):
-                return factor - 1
-            factor = 1 + (factor - 1) * 0.8 if factor > 1.02 else 1
-        return 0.0
 
     def _simulate(self, load: Load, layout: Layout, is_alone: bool = False) -> Outcome:
         """With `is_alone` nothing waits for the hosts of which there is one."""

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 
 from benchmarks.capacity_check import MODEL_S, MOST_ERROR, Step, compare
-from benchmarks.capacity_figures import Measured
 from benchmarks.capacity_plan import (
     ACKNOWLEDGE_P99_S,
     MOST_BUSY,
@@ -26,7 +25,7 @@ BUSY = 4
 LOADS = (5.0, 20.0, 50.0, 100.0, 200.0, 400.0, 800.0)
 
 
-def show_plan(plan: Plan, measured: Measured) -> None:
+def show_plan(planner: Planner, plan: Plan) -> None:
     """The hosts of each group, what was simulated, and what binds."""
     load, layout, all_up, lost = plan.load, plan.layout, plan.outcome, plan.after_loss
     show(
@@ -57,13 +56,13 @@ def show_plan(plan: Plan, measured: Measured) -> None:
     name = plan.binding
     lines = [
         f"Turns: {turns:.2f} a message, {turns * load.messages_per_s:.1f}/s.",
-        f"Database: {plan.connections} connections, {measured.pool} a process at most, twice while one "
-        "release replaces another, and some to spare.",
+        f"Database: {plan.connections} connections, {planner.measured.pool} a process at most, "
+        "twice while one release replaces another, and some to spare.",
         f"Redis: {plan.redis_commands_per_s:,.0f} commands/s, {plan.redis_mb:,.0f} MB; set "
         f"redis_maxmemory to {math.ceil(plan.redis_mb * 1.5 / 64) * 64}mb or more, on hosts of "
         f"{plan.redis_host_gb} GB or more.",
         f"What binds: {name}, at {plan.busy[name]:.0%} of what it may take after a loss.",
-        f"Headroom: {plan.headroom:.0%} more messages while all hosts are up.",
+        f"Headroom: {planner.headroom(plan):.0%} more messages while all hosts are up.",
         f"Aims: no part busy for more than {MOST_BUSY:.0%} of its time, acknowledgements within "
         f"{ACKNOWLEDGE_P99_S * 1000:.0f} ms (p99), answers at most {QUEUE_P95_S:g} s later (p95) than "
         "with hosts in plenty.",

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 import redis
+import yaml
 
 from service.settings import Settings
 from tests.ansible.cluster import ADDRESSES, GROUPS, PASSWORDS, Rendered, cluster, inventory, play
-from tests.ansible.conftest import load
+from tests.ansible.conftest import REPOSITORY, load
 from tests.security.nginx import BINARY, nginx_before
 from tests.server_process import free_port
 from tests.servers import RealRedis, _redis_binary
@@ -630,3 +631,51 @@ def test_what_a_cluster_cannot_do_is_refused(
     assert run.returncode != 0
     assert sentence in told
     assert re.search(r"changed=[1-9]", told) is None
+
+
+def summary(folder: Path, told_by: dict[str, Any], groups: Any, *options: str) -> str:
+    """What a task says on a host of `workers`."""
+    played = {"hosts": "work1", "gather_facts": False, "tasks": [told_by]}
+    playbook = folder / "summary.yml"
+    playbook.write_text(yaml.safe_dump([played]))
+    hosts = {name: {"cluster_address": address} for name, address in ADDRESSES.items()}
+    taken = {"snapshot": "1a2b3c4d", "taken_at": "now", "rows": 1, "bytes": 1, "added_bytes": 1}
+    told = {"backup_taken": {"stdout": json.dumps({**taken, "seconds": 1})}}
+
+    run = play(inventory(folder, groups, hosts, **told), playbook, *options)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    return " ".join(run.stdout.split())
+
+
+def parsed(name: str) -> Any:
+    return yaml.safe_load((REPOSITORY / "ansible" / name).read_text(encoding="utf-8"))
+
+
+def test_a_backup_says_how_it_comes_back_where_it_was_taken(tmp_path: Path) -> None:
+    last = parsed("backup.yml")[-1]["tasks"][-1]
+
+    alone = summary(tmp_path, last, {})
+    shared = summary(tmp_path, last, GROUPS)
+
+    here = "restore.yml -e snapshot=1a2b3c4d -e confirmar=work1"
+    assert here in alone
+    assert "one new server" not in alone
+    # restore.yml refuses a cluster.
+    assert here not in shared
+    assert "one new server" in shared
+    assert "backup_host: work1" in shared
+    assert "restore.yml -e snapshot=1a2b3c4d -e confirmar=<its name>" in shared
+
+
+def test_a_host_that_would_leave_is_not_said_to_have_left(tmp_path: Path) -> None:
+    leaves = parsed("tasks/remove.yml")[-1]
+    last = {**leaves["block"][-1], "vars": leaves["vars"]}
+
+    done = summary(tmp_path, last, GROUPS)
+    looked = summary(tmp_path, last, GROUPS, "--check")
+
+    assert "work1 is taken away. Take it out of the inventory, then run" in done
+    assert "work1 would be taken away (workers, database). Nothing was done." in looked
+    assert "is taken away" not in looked
+    assert "Take it out" not in looked

@@ -31,6 +31,7 @@ VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
 ASSIGNED = re.compile(r"^([A-Z_]+)=", re.MULTILINE)
 EXPANDED = re.compile(r"\$\{?([A-Z_]+)")
 MACHINE_PATH = re.compile(r"(?<![\w.}])/(?:home|root|work|tmp|Users|mnt|private)/")
+COPIED = re.compile(r"cp -r (inventories/[\w-]+) (inventories/[\w-]+)")
 FILE_SUFFIXES = (".md", ".py", ".txt", ".in", ".toml", ".cfg", ".example")
 
 ELSEWHERE = {
@@ -96,6 +97,30 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
     assert [link for link in links if is_broken(link)] == []
 
 
+def test_no_inventory_is_copied_to_where_another_is() -> None:
+    """`cp -r` would put it inside the folder that is there, and Ansible would merge both."""
+    files = [*PAGES, *(ROOT / "inventories").rglob("*.yml")]
+    copied = {found for file in files for found in COPIED.findall(file.read_text(encoding="utf-8"))}
+
+    assert copied == {
+        ("inventories/example", "inventories/mine"),
+        ("inventories/example-cluster", "inventories/cluster"),
+    }
+
+
+def test_an_example_names_no_folder_but_its_own_copy() -> None:
+    own = {"example": "inventories/mine", "example-cluster": "inventories/cluster"}
+    named = {
+        name: set(re.findall(r"inventories/(?!example)[\w-]+", text))
+        for name in own
+        for text in [
+            "".join(f.read_text("utf-8") for f in (ROOT / "inventories" / name).rglob("*.yml"))
+        ]
+    }
+
+    assert named == {name: {copy} for name, copy in own.items()}
+
+
 def test_every_page_is_linked_from_another() -> None:
     linked = {
         (page.parent / link.partition("#")[0]).resolve()
@@ -115,8 +140,8 @@ def test_files_that_are_named_exist(page: Path) -> None:
         if re.fullmatch(r"[\w./-]+", word)
         and (word.endswith(FILE_SUFFIXES) or ("/" in word and word.split("/")[0] in top))
     ]
-    # What a running service makes, and the operator's own inventory.
-    made = ("var/", "inventories/mine", "agencia/")
+    # What a running service makes, and the operator's own inventories.
+    made = ("var/", "inventories/mine", "inventories/cluster", "agencia/")
 
     missing = [word for word in named if not word.startswith(made) and not (ROOT / word).exists()]
 
