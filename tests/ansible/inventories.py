@@ -9,22 +9,13 @@ from tests.ansible.cluster import GROUPS, PASSWORDS
 from tests.ansible.conftest import load
 
 cluster = load("filter_plugins/horizon_cluster.py")
-
-
 checks = load("filter_plugins/horizon_inventory.py")
-
-
 stores = load("filter_plugins/horizon_stores.py")
 
-
 ADDRESSES = {"bal1": "10.0.0.1", "web1": "10.0.0.2", "web2": "10.0.0.3", "work1": "10.0.0.4"}
-
-
 HOSTS: Mapping[str, Mapping[str, Any]] = {
     host: {"cluster_address": address} for host, address in ADDRESSES.items()
 }
-
-
 VALUES = {**PASSWORDS, "redis_acknowledge_on_replica": True}
 
 
