@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -56,8 +57,14 @@ def settled(machine: str, load: Load) -> Record:
 
 
 def broken(record: Record) -> dict[str, list[str]]:
-    """The promises that the record breaks, and where."""
-    return {name: rows for name, rows in check(record).items() if rows}
+    """The promises that the record breaks, and where; when that was is printed."""
+    found = {name: rows for name, rows in check(record).items() if rows}
+    acked = {message.token: message.acked_at for message in record.sent if message.acked_at}
+    for name, rows in found.items():
+        times = sorted(at for row in rows if (at := acked.get(row.split()[0])))
+        told = [time.strftime("%H:%M:%S", time.localtime(at)) for at in times]
+        print(f"{name}: {len(rows)}, acknowledged {told[0]} to {told[-1]}" if told else name)
+    return found
 
 
 def collect(machine: str, sent: Sequence[Sent], answers: Mapping[str, int]) -> Record:

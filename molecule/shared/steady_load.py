@@ -156,5 +156,6 @@ def event(load: Load, name: str, longest_s: float = LONGEST_SILENCE_S) -> Iterat
     yield
     time.sleep(5)
     silence = load.silence_s(since, time.time() - 0.5)
-    print(f"{name}: {silence:.1f} s without an acknowledgement")
+    at = time.strftime("%H:%M:%S", time.localtime(since))
+    print(f"{name}: {silence:.1f} s without an acknowledgement (from {at})")
     assert silence <= longest_s

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +22,23 @@ from versions import Versions
 BALANCER, WEB1, WEB2, WORK = "cluster-bal", "cluster-web1", "cluster-web2", "cluster-work"
 NEW = "cluster-new"
 REDIS = (BALANCER, WEB1, WORK)
+COUNTED_S = 5
+"""Until every process of web counts a replica that has come back: it looks every 2 s."""
 DOMAIN = "cluster.horizon.test"
 RATE = 50
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
+    """With a failure goes what the Sentinels and Redis have said meanwhile: the machines are gone then."""
+    report = yield
+    if call.when == "call" and report.failed:
+        since = f"@{int(call.start) - 5}"
+        for machine in REDIS:
+            units = "-u redis-sentinel -u redis-server"
+            said = on(machine, f"journalctl {units} --since {since} -o short-precise --no-hostname")
+            report.sections.append((machine, said))
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +74,10 @@ def sentinels(machine: str) -> int:
 def make_primary(machine: str, among: Sequence[str] = REDIS) -> None:
     """By a fail-over that leaves no other choice; Sentinels look at the priorities each 10 s."""
     others = [each for each in among if each != machine]
-    if primary() != machine:
+    if (now := primary()) != machine:
+        # One that is behind would be chosen all the same, for want of another.
+        wait_for(lambda: _is_online(machine, now), 60, f"{machine} has what {now} has")
+        time.sleep(COUNTED_S)
         for other in others:
             as_admin(other, "CONFIG SET replica-priority 0")
         wait_for(lambda: _fails_over_to(machine), 90, f"{machine} is the primary")
@@ -89,8 +109,17 @@ def _priorities(machine: str) -> list[str]:
     return [after for word, after in pairwise(words) if word == "slave-priority"]
 
 
+def _is_online(replica: str, primary_: str) -> bool:
+    address = private_address_of(replica)
+    return re.search(rf"ip={address},port=\d+,state=online", _replication(primary_)) is not None
+
+
 def _replicas(machine: str) -> int:
-    return as_admin(machine, "INFO replication").count("state=online")
+    return _replication(machine).count("state=online")
+
+
+def _replication(machine: str) -> str:
+    return as_admin(machine, "INFO replication")
 
 
 CUT = """
