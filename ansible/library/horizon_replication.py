@@ -34,6 +34,7 @@ options:
   name: {description: Name of the primary at the Sentinels., type: str, default: horizon}
   sentinel_password: {description: Password of the Sentinels' user C(sentinel)., type: str}
   others: {description: Other Sentinels that it has to find again., type: int}
+  gone: {description: Addresses of hosts that were taken away., type: list, elements: str, default: []}
   quorum: {description: Sentinels that have to agree that the primary is gone., type: int}
 author:
   - Horizon
@@ -92,6 +93,7 @@ ARGUMENTS: dict[str, Any] = {
     "sentinel_password": {"type": "str", "no_log": True},
     "quorum": {"type": "int"},
     "others": {"type": "int"},
+    "gone": {"type": "list", "elements": "str", "default": []},
 }
 LOGIN = {"masteruser": "replication"}
 
@@ -174,11 +176,11 @@ def forget_gone(params: dict[str, Any], sentinel: Redis, *, check: bool) -> list
     # By their addresses: as many as there should be may hold a lost one while a new one is not heard of yet.
     ours = {_plain(*parse(each)) for each in params["sentinels"]}
     known = sentinel.records("SENTINEL", "SENTINELS", params["name"])
-    if {_plain(each["ip"], each["port"]) for each in known} <= ours:
+    gone = {_plain(each["ip"], each["port"]) for each in known} - ours
+    if not gone or sentinel.pairs("SENTINEL", "MASTER", params["name"])["flags"] != "master":
         return []
-    if sentinel.pairs("SENTINEL", "MASTER", params["name"])["flags"] != "master":
-        return []
-    return forget({**params, "others": len(ours) - 1}, check=check)
+    others, hosts = len(ours) - 1, [host for host, _ in gone]
+    return forget({**params, "others": others, "gone": hosts}, check=check)
 
 
 def leave(params: dict[str, Any], *, check: bool) -> list[str]:
@@ -209,19 +211,32 @@ def leave(params: dict[str, Any], *, check: bool) -> list[str]:
 
 
 def forget(params: dict[str, Any], *, check: bool) -> list[str]:
-    """Returns what was changed. Raises ReplicationError."""
+    """Returns what was changed. Raises ReplicationError.
+
+    For some seconds a Sentinel that was reset knows no replica. It could elect none, and who asks it alone
+    would take one that follows for one that does not.
+    """
     if not check:
+        gone = {str(ip_address(host)) for host in params["gone"]}
         with _sentinel(params) as sentinel:
+            before = {each for each in _alive(sentinel, params["name"]) if each[0] not in gone}
             sentinel.text("SENTINEL", "RESET", params["name"])
             _wait(
                 lambda: (
                     sentinel.pairs("SENTINEL", "MASTER", params["name"])["num-other-sentinels"]
                     == str(params["others"])
+                    and before <= _alive(sentinel, params["name"])
                 ),
                 FOUND_WITHIN_S,
                 "A Sentinel does not find the others again. Remedy: journalctl -u redis-sentinel there.",
             )
     return ["a Sentinel has forgotten what is gone"]
+
+
+def _alive(sentinel: Redis, name: str) -> set[tuple[str, int]]:
+    """The replicas that it knows and takes for alive."""
+    found = sentinel.records("SENTINEL", "REPLICAS", name)
+    return {_plain(each["ip"], each["port"]) for each in found if "down" not in each["flags"]}
 
 
 def _plain(host: str, port: int | str) -> tuple[str, int]:

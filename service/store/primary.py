@@ -47,7 +47,7 @@ class Primary:
         self._told: Told | None = None
         self._is_lost = True
         self._failed_at = 0.0
-        self._followers: deque[tuple[float, int]] = deque(maxlen=32)
+        self._followers: deque[tuple[float, frozenset[Address]]] = deque(maxlen=32)
 
     def place(self) -> Place:
         """Ask only when it is not known: one thread does, the others wait for what it hears.
@@ -100,25 +100,27 @@ class Primary:
             if era == self.era:
                 self._follow(told)
 
-    def saw_followers(self, count: int, era: int) -> None:
-        """The primary of this era has so many replicas online."""
+    def saw_followers(self, found: frozenset[Address], era: int) -> None:
+        """The primary of this era has these replicas online."""
         with self._lock:
             if era == self.era:
-                self._followers.append((time.monotonic(), count))
+                self._followers.append((time.monotonic(), found))
 
     def replicas_needed(self) -> int | None:
         """How many replicas must have what is not to be lost: all that could take over, at least one.
 
         One of two is not enough. A primary that is cut off from its Sentinels does not know that a
         replica has taken over, and the other one still follows it. So who followed a moment ago, and
-        is not down, counts as well as who is known to follow. None: `saw_followers` is needed first.
+        is not down, counts as well as who is known to follow. A Sentinel that was set up anew knows
+        nobody for some seconds, and nobody as down. None: `saw_followers` is needed first.
         """
         since = time.monotonic() - INFO_S - LOOK_S
         with self._lock:
-            seen = [count for at, count in self._followers if at > since]
+            seen = [found for at, found in self._followers if at > since]
             if not seen or self._told is None:
                 return None
-            return max(1, self._told.linked, min(self._told.up, max(seen)))
+            followed = frozenset[Address]().union(*seen) - self._told.down
+            return max(1, len(self._told.linked | followed))
 
     def _follow(self, told: Told) -> None:
         before = self._told
@@ -148,12 +150,11 @@ def _together(told: Sequence[Told]) -> Told:
     """The newest epoch's; a replica that any of its Sentinels takes for alive may be elected by it."""
     epoch = max(each.epoch for each in told)
     newest = [each for each in told if each.epoch == epoch]
-    return Told(
-        epoch,
-        newest[0].address,
-        up=max(each.up for each in newest),
-        linked=max(each.linked for each in newest),
+    linked, unlinked, down = (
+        frozenset[Address]().union(*those)
+        for those in zip(*((each.linked, each.unlinked, each.down) for each in newest), strict=True)
     )
+    return Told(epoch, newest[0].address, linked, unlinked - linked, down - linked - unlinked)
 
 
 class Following(redis.Connection):

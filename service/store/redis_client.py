@@ -130,12 +130,14 @@ class RedisStore:
     def _count_followers(self) -> int:
         era = 0 if self.primary is None else self.primary.era
         told: dict[str, Any] = self.client.info("replication")
-        online: int = sum(
-            isinstance(value, dict) and value.get("state") == "online" for value in told.values()
+        online = frozenset(
+            (str(each["ip"]), int(each["port"]))
+            for each in told.values()
+            if isinstance(each, dict) and each.get("state") == "online"
         )
         if self.primary is not None:
             self.primary.saw_followers(online, era)
-        return online
+        return len(online)
 
     def _exchange(self, *commands: tuple[str | bytes | int, ...]) -> list[Any]:
         connection = self._take()

@@ -29,14 +29,15 @@ Address = tuple[str, int]
 class Told:
     """One Sentinel's answer.
 
-    `up` replicas are not down to it, and of those `linked` ones followed the primary when it last
-    asked them.
+    The replicas that it knows: `down` ones do not answer it; of the others, `linked` ones followed
+    the primary when it last asked them.
     """
 
     epoch: int
     address: Address
-    up: int = 0
-    linked: int = 0
+    linked: frozenset[Address] = frozenset()
+    unlinked: frozenset[Address] = frozenset()
+    down: frozenset[Address] = frozenset()
 
 
 class Sentinels:
@@ -125,18 +126,21 @@ class Sentinels:
             connection.disconnect()
         # The one that has just taken over is still among the replicas then. One that is being made
         # the primary, or led to it, has more flags than `slave`.
-        others = [
-            each
-            for each in map(_fields, replicas)
-            if [each[b"ip"], each[b"port"]] != address
-            and _DOWN.isdisjoint(each[b"flags"].split(b","))
-        ]
+        found: dict[str, set[Address]] = {"linked": set(), "unlinked": set(), "down": set()}
+        for each in map(_fields, replicas):
+            if [each[b"ip"], each[b"port"]] != address:
+                found[_state(each)].add((each[b"ip"].decode(), int(each[b"port"])))
         return Told(
             epoch=int(_fields(record)[b"config-epoch"]),
             address=(address[0].decode(), int(address[1])),
-            up=len(others),
-            linked=sum(each[b"master-link-status"] == b"ok" for each in others),
+            **{state: frozenset(those) for state, those in found.items()},
         )
+
+
+def _state(replica: Mapping[bytes, bytes]) -> str:
+    if not _DOWN.isdisjoint(replica[b"flags"].split(b",")):
+        return "down"
+    return "linked" if replica[b"master-link-status"] == b"ok" else "unlinked"
 
 
 def _fields(record: Sequence[bytes]) -> dict[bytes, bytes]:

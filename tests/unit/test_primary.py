@@ -99,6 +99,10 @@ def _array(words: tuple[str, ...]) -> bytes:
     )
 
 
+def those(*numbers: int) -> frozenset[Address]:
+    return frozenset((f"10.0.0.{number}", 6379) for number in numbers)
+
+
 Start = Callable[..., FakeSentinel]
 
 
@@ -156,7 +160,7 @@ def test_a_sentinel_tells_who_could_take_over(start: Start) -> None:
 
     (told,) = Sentinels([sentinel.address], "horizon").answers().values()
 
-    assert told == Told(5, NEW, up=6, linked=3)
+    assert told == Told(5, NEW, those(3, 4, 7), those(5, 8, 9), those(6))
 
 
 def test_a_replica_counts_as_long_as_one_sentinel_could_elect_it(start: Start) -> None:
@@ -172,35 +176,50 @@ def test_a_replica_counts_as_long_as_one_sentinel_could_elect_it(start: Start) -
     ]
     primary = primary_of(late, blind, leader)
 
-    primary.saw_followers(0, primary.place().era)
+    primary.saw_followers(those(), primary.place().era)
 
     assert primary.replicas_needed() == 2
 
 
 @pytest.mark.parametrize(
-    ("up", "linked", "followers", "needed"),
+    ("linked", "unlinked", "down", "followers", "needed"),
     [
-        (2, 2, [2], 2),
-        (2, 2, [1], 2),  # one has taken over, unknown to the primary
-        (2, 0, [2, 1], 2),  # the same, before the Sentinels had looked at the links
-        (1, 1, [2, 1], 1),  # one is down
-        (2, 1, [1], 1),  # one is loading
-        (1, 0, [0], 1),
-        (0, 0, [0], 1),
+        ([3, 4], [], [], [[3, 4]], 2),
+        ([3, 4], [], [], [[3]], 2),  # one has taken over, unknown to the primary
+        (
+            [],
+            [3, 4],
+            [],
+            [[3, 4], [3]],
+            2,
+        ),  # the same, before the Sentinels had looked at the links
+        ([3], [], [4], [[3, 4], [3]], 1),  # one is down
+        ([3], [4], [], [[3]], 1),  # one is loading
+        ([], [3], [], [[]], 1),
+        ([], [], [], [[]], 1),
+        ([], [], [], [[3, 4]], 2),  # the Sentinels were made to forget their replicas
+        ([], [3, 4], [9], [[3, 4]], 2),  # two follow the new primary, and the old one is dead
     ],
 )
 def test_all_that_could_take_over_are_needed(
-    start: Start, up: int, linked: int, followers: list[int], needed: int
+    start: Start,
+    linked: list[int],
+    unlinked: list[int],
+    down: list[int],
+    followers: list[list[int]],
+    needed: int,
 ) -> None:
     sentinel = start(Told(5, NEW))
     sentinel.replicas = [
-        replica(("10.0.0.3", port), link="ok" if port < linked else "err") for port in range(up)
+        *(replica((f"10.0.0.{n}", 6379)) for n in linked),
+        *(replica((f"10.0.0.{n}", 6379), link="err") for n in unlinked),
+        *(replica((f"10.0.0.{n}", 6379), flags="s_down,slave", link="err") for n in down),
     ]
     primary = primary_of(sentinel)
     era = primary.place().era
     assert primary.replicas_needed() is None
-    for count in followers:
-        primary.saw_followers(count, era)
+    for found in followers:
+        primary.saw_followers(those(*found), era)
 
     assert primary.replicas_needed() == needed
 
@@ -208,9 +227,9 @@ def test_all_that_could_take_over_are_needed(
 def test_the_followers_are_forgotten_with_their_primary_and_not_before(start: Start) -> None:
     sentinel = start(Told(5, OLD))
     primary = primary_of(sentinel)
-    primary.saw_followers(2, primary.place().era)
+    primary.saw_followers(those(3), primary.place().era)
     primary.lost(primary.era)
-    primary.saw_followers(2, primary.era - 1)
+    primary.saw_followers(those(3, 4), primary.era - 1)
     assert primary.place().address == OLD
     assert primary.replicas_needed() == 1
 
