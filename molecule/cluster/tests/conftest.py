@@ -33,11 +33,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
     """With a failure goes what the Sentinels and Redis have said meanwhile: the machines are gone then."""
     report = yield
     if call.when == "call" and report.failed:
-        since = f"@{int(call.start) - 5}"
-        for machine in REDIS:
-            units = "-u redis-sentinel -u redis-server"
-            said = on(machine, f"journalctl {units} --since {since} -o short-precise --no-hostname")
+        since = f"--since @{int(call.start) - 5}"
+        for machine in (BALANCER, WEB1, WEB2, WORK):
+            units = "-u redis-sentinel -u redis-server -u 'horizonai-bots*'"
+            said = on(machine, f"journalctl {units} {since} -o short-precise --no-hostname")
             report.sections.append((machine, said))
+        failed = "tail -n 300 /var/log/nginx/error.log 2>/dev/null || true"
+        report.sections.append(("nginx", on(BALANCER, failed)))
     return report
 
 
@@ -85,9 +87,12 @@ def make_primary(machine: str, among: Sequence[str] = REDIS) -> None:
             as_admin(other, "CONFIG SET replica-priority 100")
     wait_for(lambda: _replicas(machine) == len(others), 60, "all replicas")
     # What they still took for a replica that may not lead could be no primary of the next fail-over.
-    known = ["100"] * len(others)
-    for each in among:
-        wait_for(lambda each=each: _priorities(each) == known, 30, "known priorities")
+    # And one that a Sentinel has last heard of as the primary it was would be made a replica again, by
+    # that Sentinel, when the two meet after a partition: docs/decisions/0022-sentinel.md.
+    for word, said in (("slave-priority", "100"), ("role-reported", "slave")):
+        wanted = [(each, word, [said] * len(others)) for each in among]
+        for each, field, heard in wanted:
+            wait_for(lambda e=each, f=field, h=heard: _heard(e, f) == h, 30, f"{word} of replicas")
 
 
 def as_admin(machine: str, words: str) -> str:
@@ -103,10 +108,10 @@ def _fails_over_to(machine: str) -> bool:
     return primary() == machine
 
 
-def _priorities(machine: str) -> list[str]:
-    """Those of the replicas, as the Sentinel of this machine knows them."""
+def _heard(machine: str, field: str) -> list[str]:
+    """What the Sentinel of this machine has last heard from each replica."""
     words = ask_sentinel(machine, "SENTINEL", "REPLICAS", "horizon")
-    return [after for word, after in pairwise(words) if word == "slave-priority"]
+    return [after for word, after in pairwise(words) if word == field]
 
 
 def _is_online(replica: str, primary_: str) -> bool:
