@@ -67,7 +67,7 @@ def test_messages_during_a_turn_become_the_next_one(stack: Stack) -> None:
 
 
 def test_two_conversations_run_in_parallel(stack: Stack) -> None:
-    stack.openai.model_delay_s = 0.5
+    delay_s = stack.openai.model_delay_s = 2
     with stack.worker():
         started = time.monotonic()
         stack.send("hola", from_="+56922220001")
@@ -75,7 +75,7 @@ def test_two_conversations_run_in_parallel(stack: Stack) -> None:
         stack.wait_for_turns(2)
         taken = time.monotonic() - started
     assert stack.openai.peak_in_flight == 2
-    assert taken < 0.95
+    assert taken < 1.9 * delay_s  # one after the other: at least twice
 
 
 def test_the_next_turn_knows_what_was_said(stack: Stack) -> None:
