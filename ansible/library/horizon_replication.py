@@ -75,6 +75,7 @@ LINK_WITHIN_S = 120
 TAKEN_OVER_WITHIN_S = 25
 ANSWER_WITHIN_S = 15
 CHOSEN_WITHIN_S = 60
+READY_WITHIN_S = 30
 FOUND_WITHIN_S = 60
 ARGUMENTS: dict[str, Any] = {
     "step": {
@@ -196,7 +197,12 @@ def leave(params: dict[str, Any], *, check: bool) -> list[str]:
         return []
     if not check:
         with _sentinel(params) as sentinel:
-            sentinel.text("SENTINEL", "FAILOVER", params["name"])
+            _wait(
+                lambda: _begins_fail_over(sentinel, params["name"]),
+                READY_WITHIN_S,
+                "No other Redis can take over. Remedy: journalctl -u redis-server -u redis-sentinel on the "
+                "hosts of redis; run this again when they follow this one.",
+            )
         _wait(
             # By all: one that had not heard of it, made to forget its replicas, could choose none.
             lambda: (
@@ -208,6 +214,17 @@ def leave(params: dict[str, Any], *, check: bool) -> list[str]:
             "that do not answer; run this again when all do.",
         )
     return ["another Redis is the primary"]
+
+
+def _begins_fail_over(sentinel: Redis, name: str) -> bool:
+    """No: another one has just ended, or it has not heard for 3 s of a replica that could lead."""
+    try:
+        sentinel.text("SENTINEL", "FAILOVER", name)
+    except RedisError as error:
+        if str(error).split(maxsplit=1)[0] in {"NOGOODSLAVE", "INPROG"}:
+            return False
+        raise
+    return True
 
 
 def forget(params: dict[str, Any], *, check: bool) -> list[str]:

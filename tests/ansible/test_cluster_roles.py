@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -182,15 +185,11 @@ class TestBalancer:
         return {host: free_port() for host in GROUPS["web"]}
 
     @contextmanager
-    def balancer(
-        self, rendered: Rendered, folder: Path, ports: dict[str, int], down: str = ""
-    ) -> Iterator[Any]:
+    def balancer(self, rendered: Rendered, folder: Path, ports: dict[str, int]) -> Iterator[Any]:
         upstream = rendered.text("bal1", "nginx", "upstream.conf.j2")
         for host, port in ports.items():
-            here = f"{ADDRESSES[host]}:8000 max_fails=2 fail_timeout=3s"
-            assert here in upstream
-            state = "down" if host == down else "max_fails=2 fail_timeout=3s"
-            upstream = upstream.replace(here, f"127.0.0.1:{port} {state}")
+            assert f"{ADDRESSES[host]}:8000" in upstream
+            upstream = upstream.replace(f"{ADDRESSES[host]}:8000", f"127.0.0.1:{port}")
         file = folder / "upstream.conf"
         file.write_text(upstream)
         site = {"nginx_backends": GROUPS["web"], "nginx_upstream_file": str(file)}
@@ -222,6 +221,25 @@ class TestBalancer:
         assert bad.heard
         assert len(good.heard) == 4
 
+    def test_a_message_is_not_refused_for_what_became_of_the_ones_before(
+        self, rendered: Rendered, tmp_path: Path, ports: dict[str, int]
+    ) -> None:
+        """No primary of Redis: all hosts refuse, and nginx may not do so by itself when there is one."""
+        hosts = {name: WebHost(503) for name in ports}
+        with ExitStack() as running:
+            nginx = running.enter_context(self.balancer(rendered, tmp_path, ports))
+            for name, host in hosts.items():
+                running.enter_context(host.running(ports[name]))
+            before = [nginx.ask("POST", "/webhook/whatsapp", body=b"a=b")[0] for _ in range(6)]
+            asked = sum(len(host.heard) for host in hosts.values())
+            for host in hosts.values():
+                host.status = 200
+            after = [nginx.ask("POST", "/webhook/whatsapp", body=b"a=b")[0] for _ in range(6)]
+
+        assert before == [503] * 6
+        assert asked >= 6
+        assert after == [200] * 6
+
     def test_a_change_of_a_bot_is_sent_once(
         self, rendered: Rendered, tmp_path: Path, ports: dict[str, int]
     ) -> None:
@@ -235,17 +253,20 @@ class TestBalancer:
         assert sum(len(host.heard) for host in hosts.values()) == 1
 
     def test_a_host_that_is_taken_out_gets_nothing(
-        self, rendered: Rendered, tmp_path: Path, ports: dict[str, int]
+        self, tmp_path: Path, ports: dict[str, int]
     ) -> None:
-        out, left = WebHost(), WebHost()
+        (tmp_path / "cluster").mkdir()
+        rendered = cluster(tmp_path / "cluster", nginx_backends_down=["web1"])
+        out, left = WebHost(), WebHost(503)
         with (
-            self.balancer(rendered, tmp_path, ports, down="web1") as nginx,
+            self.balancer(rendered, tmp_path, ports) as nginx,
             out.running(ports["web1"]),
             left.running(ports["web2"]),
         ):
             answers = [nginx.ask("POST", "/webhook/whatsapp", body=b"a=b")[0] for _ in range(6)]
 
-        assert answers == [200] * 6
+        assert answers == [503] * 6
+        assert len(left.heard) >= 6
         assert not out.heard
 
 
@@ -297,14 +318,14 @@ class RoleSentinel(RealRedis):
         config = re.sub(r"(?m)^bind .*$", f"bind {self.host}", config)
         config = config.replace("/etc/redis/horizonai-bots-sentinel.acl", str(users))
         config = config.replace("/var/lib/redis", str(self.folder))
-        (self.folder / "ours.conf").write_text(config)
+        self.ours = self.folder / "ours.conf"
+        self.ours.write_text(config)
         (self.folder / "state").write_text(
             f"sentinel monitor horizon {primary.host} {primary.port} 1\n"
         )
 
     def _command(self) -> list[str | Path]:
-        state, ours = self.folder / "state", self.folder / "ours.conf"
-        return [_redis_binary(), state, "--sentinel", "--include", ours]
+        return [_redis_binary(), self.folder / "state", "--sentinel", "--include", self.ours]
 
     def client(self, timeout_s: float = 5) -> redis.Redis:
         client = super().client(timeout_s)
@@ -372,6 +393,23 @@ class Group:
         assert not found["problem"]
         return str(found["address"])
 
+    def let_lead(self, may: bool, besides: str) -> None:
+        """Whether the other hosts may take over, as this one's Sentinel has heard."""
+        for name, node in self.nodes.items():
+            if name != besides:
+                with node.client() as client:
+                    client.config_set("replica-priority", 100 if may else 0)
+        with self.sentinels[besides].client() as sentinel:
+            sentinel.execute_command("SENTINEL", "DEBUG", "INFO-PERIOD", 1000)
+            wanted = {100 if may else 0}
+            wait_for(
+                lambda: (
+                    {r["slave-priority"] for r in sentinel.sentinel_slaves("horizon")} == wanted
+                ),
+                20,
+                "a Sentinel that has heard of it",
+            )
+
     def run(self) -> list[str]:
         """What the role changes on all hosts."""
         primary = self.primary()
@@ -432,7 +470,12 @@ def test_redis_is_replicated_fails_over_and_stays_as_it_then_is(rendered: Render
             assert client.get("hb:x") == "kept"
 
         host = next(name for name, node in group.nodes.items() if node is new)
+        # A moment at which nobody could take over is waited for.
+        group.let_lead(False, besides=host)
+        later = threading.Timer(3, group.let_lead, (True,), {"besides": host})
+        later.start()
         assert group.step(host, "leave")["changes"] == ["another Redis is the primary"]
+        later.join()
         assert group.primary() != f"{new.host}:{new.port}"
         assert group.step(host, "leave")["changes"] == []
 
@@ -505,6 +548,24 @@ def test_the_service_may_ask_a_sentinel_for_the_primary_and_nothing_else(
         with pytest.raises(redis.exceptions.AuthenticationError):
             redis.Redis(host=sentinel.host, port=sentinel.port).ping()
         client.close()
+
+
+@pytest.mark.servers
+@pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not installed")
+def test_a_sentinel_is_told_at_each_start_how_often_to_ask(rendered: Rendered) -> None:
+    unit = rendered.text("bal1", "redis", "sentinel-unit.conf.j2")
+    command = re.findall(r"(?m)^ExecStartPost=(.+)$", unit)[0].replace("$$", "$")
+    with Group(rendered).sentinels["bal1"] as sentinel:
+        command = command.replace("/etc/redis/horizonai-bots-sentinel.conf", str(sentinel.ours))
+        command = command.replace("redis-cli ", f"redis-cli -h {sentinel.host} ")
+        subprocess.run(shlex.split(command), check=True)
+
+        with sentinel.client() as client:
+            told = client.execute_command("SENTINEL", "DEBUG")
+        assert told["INFO-PERIOD"] == "1000"
+
+        wrong = command.replace("INFO-PERIOD", "NO-PERIOD")
+        assert subprocess.run(shlex.split(wrong), check=False).returncode != 0
 
 
 def test_wrong_inventories_end_in_preflight_with_what_to_change(tmp_path: Path) -> None:
@@ -601,7 +662,8 @@ def test_a_web_host_is_out_for_its_deploy_and_back_when_that_fails(
     assert run.returncode != 0
     assert "ansible-playbook site.yml" in run.stdout + run.stderr
     out, back = (text.split("# Managed")[0] for text in seen.read_text().split("bots {")[1:])
-    assert len(re.findall(r"server \S+ down;", out)) == 1
+    (down,) = re.findall(r"server (\S+) down;", out)
+    assert out.count(down) == 1
     assert "down" not in back
     assert back in upstream.read_text()
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,7 +43,20 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
             report.sections.append((machine, said))
         failed = "tail -n 300 /var/log/nginx/error.log 2>/dev/null || true"
         report.sections.append(("nginx", on(BALANCER, failed)))
+        report.sections.append(("answers of nginx", answers(int(call.start) - 5)))
     return report
+
+
+def answers(since: int) -> str:
+    """How many requests ended in each second, by what nginx and what the web hosts said, and how soon."""
+    ended: Counter[tuple[str, str, str, str]] = Counter()
+    for line in on(BALANCER, "tail -n 40000 /var/log/nginx/horizonai-bots.access.log").splitlines():
+        entry = json.loads(line)
+        at = datetime.fromisoformat(entry["time"])
+        if at.timestamp() >= since:
+            seconds = f"{int(float(entry['seconds']))} s"
+            ended[f"{at:%H:%M:%S}", entry["status"], entry["service_status"], seconds] += 1
+    return "\n".join(f"{count:5} {' | '.join(what)}" for what, count in sorted(ended.items()))
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +90,7 @@ def sentinels(machine: str) -> int:
 
 
 def make_primary(machine: str, among: Sequence[str] = REDIS) -> None:
-    """By a fail-over that leaves no other choice; Sentinels look at the priorities each 10 s."""
+    """By a fail-over that leaves no other choice. Sentinels hear of priorities and roles every second."""
     others = [each for each in among if each != machine]
     if (now := primary()) != machine:
         # One that is behind would be chosen all the same, for want of another.
@@ -92,7 +108,7 @@ def make_primary(machine: str, among: Sequence[str] = REDIS) -> None:
     for word, said in (("slave-priority", "100"), ("role-reported", "slave")):
         wanted = [(each, word, [said] * len(others)) for each in among]
         for each, field, heard in wanted:
-            wait_for(lambda e=each, f=field, h=heard: _heard(e, f) == h, 30, f"{word} of replicas")
+            wait_for(lambda e=each, f=field, h=heard: _heard(e, f) == h, 5, f"{word} of replicas")
 
 
 def as_admin(machine: str, words: str) -> str:
