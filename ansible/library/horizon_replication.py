@@ -33,6 +33,7 @@ options:
   sentinels: {description: All Sentinels as C(host:port)., type: list, elements: str, default: []}
   name: {description: Name of the primary at the Sentinels., type: str, default: horizon}
   sentinel_password: {description: Password of the Sentinels' user C(sentinel)., type: str}
+  info_period_ms: {description: How often Sentinel asks each Redis whom it follows., type: int}
   others: {description: Other Sentinels that it has to find again., type: int}
   gone: {description: Addresses of hosts that were taken away., type: list, elements: str, default: []}
   quorum: {description: Sentinels that have to agree that the primary is gone., type: int}
@@ -92,6 +93,7 @@ ARGUMENTS: dict[str, Any] = {
     "sentinels": {"type": "list", "elements": "str", "default": []},
     "name": {"type": "str", "default": "horizon"},
     "sentinel_password": {"type": "str", "no_log": True},
+    "info_period_ms": {"type": "int"},
     "quorum": {"type": "int"},
     "others": {"type": "int"},
     "gone": {"type": "list", "elements": "str", "default": []},
@@ -166,6 +168,15 @@ def set_quorum(sentinel: Redis, name: str, quorum: int, *, check: bool) -> list[
     if not check:
         sentinel.text("SENTINEL", "SET", name, "quorum", str(quorum))
     return [f"{quorum} Sentinels have to agree"]
+
+
+def set_info_period(sentinel: Redis, wanted_ms: int, *, check: bool) -> list[str]:
+    """How often it asks who follows whom. No file keeps it; the unit says it at each start."""
+    if sentinel.pairs("SENTINEL", "DEBUG")["INFO-PERIOD"] == str(wanted_ms):
+        return []
+    if not check:
+        sentinel.text("SENTINEL", "DEBUG", "INFO-PERIOD", str(wanted_ms))
+    return [f"Sentinel asks every {wanted_ms} ms who follows whom"]
 
 
 def forget_gone(params: dict[str, Any], sentinel: Redis, *, check: bool) -> list[str]:
@@ -326,6 +337,7 @@ def run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     if params["step"] == "sentinel":
         with _sentinel(params) as sentinel:
             changes = set_quorum(sentinel, params["name"], params["quorum"], check=check)
+            changes += set_info_period(sentinel, params["info_period_ms"], check=check)
             return {"changes": changes + forget_gone(params, sentinel, check=check)}
     if check and not Path(params["admin_file"]).exists():
         return {"changes": [f"Redis follows {params['primary']}"]}

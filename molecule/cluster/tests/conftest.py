@@ -89,6 +89,12 @@ def sentinels(machine: str) -> int:
     return int(words[words.index("num-other-sentinels") + 1]) + 1
 
 
+def info_period_ms(machine: str) -> int:
+    """How often the Sentinel of this machine asks who follows whom."""
+    words = ask_sentinel(machine, "SENTINEL", "DEBUG")
+    return int(words[words.index("INFO-PERIOD") + 1])
+
+
 def make_primary(machine: str, among: Sequence[str] = REDIS) -> None:
     """By a fail-over that leaves no other choice. Sentinels hear of priorities and roles every second."""
     others = [each for each in among if each != machine]
