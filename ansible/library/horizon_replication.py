@@ -76,7 +76,6 @@ LINK_WITHIN_S = 120
 TAKEN_OVER_WITHIN_S = 25
 ANSWER_WITHIN_S = 15
 CHOSEN_WITHIN_S = 60
-READY_WITHIN_S = 30
 FOUND_WITHIN_S = 60
 ARGUMENTS: dict[str, Any] = {
     "step": {
@@ -207,35 +206,38 @@ def leave(params: dict[str, Any], *, check: bool) -> list[str]:
     if told.address[0] != params["address"]:
         return []
     if not check:
-        with _sentinel(params) as sentinel:
-            _wait(
-                lambda: _begins_fail_over(sentinel, params["name"]),
-                READY_WITHIN_S,
-                "No other Redis can take over. Remedy: journalctl -u redis-server -u redis-sentinel on the "
-                "hosts of redis; run this again when they follow this one.",
-            )
         _wait(
-            # By all: one that had not heard of it, made to forget its replicas, could choose none.
-            lambda: (
-                params["address"]
-                not in ({each.address[0] for each in _answers(params)} or {params["address"]})
-            ),
+            lambda: _has_left(params),
             CHOSEN_WITHIN_S,
             "The Sentinels choose no other primary. Remedy: `horizonctl check` on a host of web names those "
-            "that do not answer; run this again when all do.",
+            "that do not answer; run this again when all do, and when the other hosts of redis follow.",
         )
     return ["another Redis is the primary"]
 
 
-def _begins_fail_over(sentinel: Redis, name: str) -> bool:
-    """No: another one has just ended, or it has not heard for 3 s of a replica that could lead."""
-    try:
-        sentinel.text("SENTINEL", "FAILOVER", name)
-    except RedisError as error:
-        if str(error).split(maxsplit=1)[0] in {"NOGOODSLAVE", "INPROG"}:
-            return False
-        raise
-    return True
+def _has_left(params: dict[str, Any]) -> bool:
+    """Whether all Sentinels name another one; as long as the newest answer is this host, they are asked."""
+    # All: one that had not heard of it, made to forget its replicas, could choose none.
+    answers = _answers(params)
+    if answers and max(answers).address[0] == params["address"]:
+        _begin_fail_over(params)
+        return False
+    return params["address"] not in ({each.address[0] for each in answers} or {params["address"]})
+
+
+def _begin_fail_over(params: dict[str, Any]) -> None:
+    """By any Sentinel: this host's own may not run."""
+    for each in params["sentinels"]:
+        try:
+            with Redis(url(parse(each), "sentinel", params["sentinel_password"])) as sentinel:
+                sentinel.text("SENTINEL", "FAILOVER", params["name"])
+        except RedisError as error:
+            # One runs, or it has not heard for three periods of a replica that could lead.
+            if str(error).split(maxsplit=1)[0] not in {"NOGOODSLAVE", "INPROG"}:
+                raise
+        except OSError:
+            continue
+        return
 
 
 def forget(params: dict[str, Any], *, check: bool) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.ansible.backup_host import BackupHost, make_host
+from tests.ansible.conftest import REPOSITORY
 from tests.server_process import wait_until
 
 RECONCILED: dict[str, Any] = {"trimmed": 1, "answered": 20, "left": 5, "unsettled": [], "lost": []}
@@ -426,6 +428,25 @@ def _restic(host: BackupHost, *words: str) -> None:
     subprocess.run([restic, *words], env=environment, check=True, capture_output=True)
 
 
+def test_of_two_that_say_they_are_the_primary_the_followed_one_is_copied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "roles/backup/files")
+    redis_copy = importlib.import_module("horizon_backup.redis_copy")
+    told = {
+        "a": "role:master\nconnected_slaves:0\n",
+        "b": "role:master\nconnected_slaves:1\n",
+        "c": "role:slave\nconnected_slaves:0\n",
+    }
+    monkeypatch.setattr(redis_copy, "_replication", lambda _, node: told[node])
+    redis = redis_copy.Redis(nodes=("a", "b", "c"))
+
+    assert redis_copy.primary(redis).host == "b"
+    told["b"] = told["a"]
+    with pytest.raises(redis_copy.ToolError, match="for certain"):
+        redis_copy.primary(redis)
+
+
 def test_of_a_clusters_redis_the_primary_is_copied(tmp_path: Path) -> None:
     host = make_host(tmp_path, real_restic=False)
     try:
@@ -441,6 +462,10 @@ def test_of_a_clusters_redis_the_primary_is_copied(tmp_path: Path) -> None:
 
         client.replicaof("127.0.0.9", 1)
         assert "None of 127.0.0.9, 127.0.0.1 is Redis's primary now" in host.refused("run")
+
+        client.replicaof("NO", "ONE")
+        host.configure(redis={**redis, "nodes": ["127.0.0.8", "127.0.0.9", "127.0.0.1"]})
+        assert "(1 of 3 do)" in host.refused("run")
         client.close()
     finally:
         host.systemctl("stop", "redis-server.service")

@@ -151,12 +151,18 @@ class WebHost:
         self.heard: list[str] = []
 
     @contextmanager
-    def running(self, port: int) -> Iterator[None]:
+    def running(self, port: int, address: str = "127.0.0.1") -> Iterator[None]:
         host = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._answer()
+
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
+                self._answer()
+
+            def _answer(self) -> None:
                 host.heard.append(self.path)
                 self.send_response(host.status)
                 self.send_header("Content-Length", "0")
@@ -165,7 +171,7 @@ class WebHost:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        server = ThreadingHTTPServer((address, port), Handler)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -395,20 +401,23 @@ class Group:
         return str(found["address"])
 
     def let_lead(self, may: bool, besides: str) -> None:
-        """Whether the other hosts may take over, as this one's Sentinel has heard."""
+        """Whether the other hosts may take over, as their Sentinels have heard."""
         for name, node in self.nodes.items():
             if name != besides:
                 with node.client() as client:
                     client.config_set("replica-priority", 100 if may else 0)
-        with self.sentinels[besides].client() as sentinel:
-            wanted = {100 if may else 0}
-            wait_for(
-                lambda: (
-                    {r["slave-priority"] for r in sentinel.sentinel_slaves("horizon")} == wanted
-                ),
-                20,
-                "a Sentinel that has heard of it",
-            )
+        wanted = {100 if may else 0}
+        for name, watch in self.sentinels.items():
+            if name != besides:
+                with watch.client() as sentinel:
+                    wait_for(
+                        lambda sentinel=sentinel: (
+                            {r["slave-priority"] for r in sentinel.sentinel_slaves("horizon")}
+                            == wanted
+                        ),
+                        20,
+                        "Sentinels that have heard of it",
+                    )
 
     def run(self) -> list[str]:
         """What the role changes on all hosts."""
@@ -470,7 +479,8 @@ def test_redis_is_replicated_fails_over_and_stays_as_it_then_is(rendered: Render
             assert client.get("hb:x") == "kept"
 
         host = next(name for name, node in group.nodes.items() if node is new)
-        # A moment at which nobody could take over is waited for.
+        # Its own Sentinel need not run, and a moment at which nobody could take over is waited for.
+        group.sentinels[host].kill()
         group.let_lead(False, besides=host)
         later = threading.Timer(3, group.let_lead, (True,), {"besides": host})
         later.start()
@@ -480,7 +490,6 @@ def test_redis_is_replicated_fails_over_and_stays_as_it_then_is(rendered: Render
         assert group.step(host, "leave")["changes"] == []
 
         new.kill()
-        group.sentinels[host].kill()
         left = [name for name in group.nodes if name != host]
         # Of a machine that nobody could ask any more.
         ours = [group.addresses[list(group.nodes).index(name)] for name in left]
@@ -643,11 +652,14 @@ esac
 """
 
 
+@pytest.mark.parametrize("status", [200, 503])
 @pytest.mark.parametrize("playbook", ["deploy.yml", "rollback.yml"])
 def test_a_web_host_is_out_for_its_deploy_and_back_when_that_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, playbook: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, playbook: str, status: int
 ) -> None:
+    """Unless it is the last one that can take a message."""
     upstream, seen = tmp_path / "upstream.conf", tmp_path / "seen"
+    seen.touch()
     program = tmp_path / "systemctl"
     program.write_text(SYSTEMCTL.format(upstream=upstream, seen=seen))
     program.chmod(0o755)
@@ -656,17 +668,40 @@ def test_a_web_host_is_out_for_its_deploy_and_back_when_that_fails(
         name: {"cluster_address": address, "app_root": str(tmp_path / "none")}
         for name, address in ADDRESSES.items()
     }
-    file = inventory(tmp_path, GROUPS, hosts, ansible_become=False)
+    port = free_port()
+    file = inventory(tmp_path, GROUPS, hosts, ansible_become=False, app_web_port=port)
 
-    run = play(file, playbook, "-e", f"nginx_upstream_file={upstream}")
+    other = WebHost(status)
+    with other.running(port, ADDRESSES["web2"]):
+        run = play(file, playbook, "-e", f"nginx_upstream_file={upstream}")
 
     assert run.returncode != 0
     assert "ansible-playbook site.yml" in run.stdout + run.stderr
+    assert other.heard == ["/health/ready"]
+    if status != 200:
+        assert not seen.read_text()
+        return
     out, back = (text.split("# Managed")[0] for text in seen.read_text().split("bots {")[1:])
     (down,) = re.findall(r"server (\S+) down;", out)
     assert out.count(down) == 1
     assert "down" not in back
     assert back in upstream.read_text()
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_last_web_host_that_answers_is_not_taken_away(tmp_path: Path, answers: bool) -> None:
+    addresses = ADDRESSES | {"web3": "127.0.0.15"}
+    hosts = {name: {"cluster_address": address} for name, address in addresses.items()}
+    groups = {**GROUPS, "web": [*GROUPS["web"], "web3"]}
+    port = free_port()
+    file = inventory(tmp_path, groups, hosts, ansible_become=False, app_web_port=port)
+    words = ("-e", "state=absent", "--limit", "web3", "--check")
+
+    with WebHost(200 if answers else 503).running(port, ADDRESSES["web1"]):
+        run = play(file, "site.yml", *words)
+
+    told = " ".join(run.stdout.split())
+    assert (f"No other host of web answers a balancer on port {port}" in told) is not answers
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,14 @@ def test_sqlite_becomes_postgresql(load: Load) -> None:
         assert run.code == 0, run.output
 
 
+def test_the_server_goes_on_when_the_new_hosts_fail(load: Load) -> None:
+    with event(load, "new hosts without a database"):
+        run = playbook("site.yml", app_postgresql_port=5999)
+    assert run.code != 0, run.output
+    assert f"{OLD} goes on answering by itself: {A}, {B} cannot" in " ".join(run.output.split())
+    assert "horizonai-bots@" in on(OLD, "systemctl list-units 'horizonai-bots@*'")
+
+
 def test_one_server_becomes_three(load: Load) -> None:
     with event(load, "three instead of one"):
         run = playbook("site.yml")

@@ -29,26 +29,37 @@ class Keys:
 
 
 def primary(redis: Redis) -> Redis:
-    """The one of several that the others follow. Raises ToolError."""
-    for node in redis.nodes:
-        found = replace(redis, host=node)
-        # One that is cut off would hold this for minutes.
-        command = [
-            "timeout",
-            str(ANSWER_WITHIN_S),
-            *_command(found, "backup"),
-            "INFO",
-            "replication",
-        ]
-        told = run(command, "", {"REDISCLI_AUTH": redis.password}, may_fail=True).stdout
-        if re.search(r"^role:master", told, re.MULTILINE):
-            return found
-    if redis.nodes:
-        raise ToolError(
-            f"None of {', '.join(redis.nodes)} is Redis's primary now: a fail-over runs, or they do not "
-            "answer. Run this again, and look with `horizonctl check`."
-        )
-    return redis
+    """The one of several that the others follow. Raises ToolError.
+
+    One that was cut off goes on saying that it is the primary, and so does one that comes back; nobody
+    follows them. At least half have to answer, or this host itself may be cut off with the wrong one.
+    """
+    if not redis.nodes:
+        return redis
+    answers = {node: told for node in redis.nodes if "role:" in (told := _replication(redis, node))}
+    followed = {
+        node: int(re.findall(r"^connected_slaves:(\d+)", told, re.MULTILINE)[0])
+        for node, told in answers.items()
+        if re.search(r"^role:master", told, re.MULTILINE)
+    }
+    most = [node for node, count in followed.items() if count == max(followed.values())]
+    if len(most) == 1 and 2 * len(answers) >= len(redis.nodes):
+        return replace(redis, host=most[0])
+    raise ToolError(
+        f"None of {', '.join(redis.nodes)} is Redis's primary now for certain: a fail-over runs, or they do "
+        f"not answer ({len(answers)} of {len(redis.nodes)} do). Run this again, and look with "
+        "`horizonctl check`."
+    )
+
+
+def _replication(redis: Redis, node: str) -> str:
+    # One that is cut off would hold this for minutes.
+    command = [
+        *("timeout", str(ANSWER_WITHIN_S)),
+        *_command(replace(redis, host=node), "backup"),
+        *("INFO", "replication"),
+    ]
+    return run(command, "", {"REDISCLI_AUTH": redis.password}, may_fail=True).stdout
 
 
 def dump(redis: Redis, target: Path) -> None:
