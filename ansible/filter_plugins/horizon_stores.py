@@ -38,6 +38,12 @@ DATABASE_SETTINGS = {
     "DB_PASSWORD": "app_postgresql_password",
     "DB_NAME": "app_postgresql_database",
 }
+SIDES = (
+    ("app_postgresql_port", "postgresql_port", "5432"),
+    ("app_postgresql_user", "postgresql_user", "horizonai_bots"),
+    ("app_postgresql_database", "postgresql_database", "horizonai_bots"),
+)
+"""What the service and PostgreSQL have to say alike, with the default of both."""
 REDIS_SETTINGS = {"REDIS_URL": "app_redis_url"}
 """Settings that the role app sets from these variables, and that app_settings would override."""
 SENTINEL_SETTINGS = (
@@ -314,7 +320,28 @@ def _other_database(
                     "app_database_url says.",
                 )
             )
-    return [*found, *_other_host(members, hosts, hostvars)]
+    return [*found, *_other_host(members, hosts, hostvars), *_one_side(members, hosts, hostvars)]
+
+
+def _one_side(
+    members: Sequence[str], hosts: Sequence[str], hostvars: Mapping[str, Any]
+) -> list[Finding]:
+    """A port or a name that PostgreSQL has, and the service does not, or the other way round."""
+    if len(members) != 1 or members[0] not in hosts:
+        return []
+    found = []
+    for ours, theirs, default in SIDES:
+        value = str(cluster.said(hostvars[members[0]], theirs) or default)
+        said = [(host, str(cluster.said(hostvars[host], ours) or default)) for host in hosts]
+        wrong = [f"{other} for {host}" for host, other in said if other != value]
+        if wrong:
+            found.append(
+                cluster.finding(
+                    f"{ours} is {', '.join(wrong)}, and {theirs} of {members[0]} is {value}.",
+                    f"write the same into both, {ours} and {theirs}, for all hosts.",
+                )
+            )
+    return found
 
 
 def _other_host(

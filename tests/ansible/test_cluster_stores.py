@@ -128,6 +128,14 @@ EXTERNAL = {
             {"hosts": with_variables("web1", app_postgresql_host="/run/postgresql")},
             "app_postgresql_host is /run/postgresql for web1",
         ),
+        (
+            {"hosts": {host: {**HOSTS[host], "postgresql_port": 5433} for host in HOSTS}},
+            "and postgresql_port of work1 is 5433.",
+        ),
+        (
+            {"hosts": {host: {**HOSTS[host], "app_postgresql_user": "bots"} for host in HOSTS}},
+            "and postgresql_user of work1 is horizonai_bots.",
+        ),
         *(
             (
                 {"hosts": with_variables("web1", app_settings={name: "x", "DEBOUNCE_MS": 900})},
@@ -158,6 +166,10 @@ def test_another_variable_does_not_name_another_store(
     [
         with_variables("web1", app_use_postgresql=True, app_database_url=""),
         with_variables("web1", app_postgresql_host="10.0.0.4"),
+        {
+            host: {**HOSTS[host], "app_postgresql_port": 5433, "postgresql_port": "5433"}
+            for host in HOSTS
+        },
         with_variables("web1", app_postgresql_host="work1.lan"),
         with_variables("work1", app_postgresql_host="127.0.0.1"),
         with_variables("web1", app_settings={"DB_SSL_MODE": "require", "REDIS_REPLICA_WAIT_MS": 9}),
