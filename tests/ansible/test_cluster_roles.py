@@ -568,7 +568,7 @@ def test_a_sentinel_is_told_at_each_start_how_often_to_ask(rendered: Rendered) -
     with Group(rendered).sentinels["bal1"] as sentinel:
         command = command.replace("/etc/redis/horizonai-bots-sentinel.conf", str(sentinel.ours))
         command = command.replace("redis-cli ", f"redis-cli -h {sentinel.host} ")
-        subprocess.run(shlex.split(command), check=True)
+        subprocess.run(shlex.split(command.removeprefix("-+")), check=True)
 
         with sentinel.client() as client:
             told = client.execute_command("SENTINEL", "DEBUG")
