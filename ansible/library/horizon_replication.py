@@ -226,8 +226,11 @@ def _has_left(params: dict[str, Any]) -> bool:
 
 
 def _begin_fail_over(params: dict[str, Any]) -> None:
-    """By any Sentinel: this host's own may not run."""
+    """By any Sentinel that names this host as the primary: its own may not run."""
     for each in params["sentinels"]:
+        told = ask(parse(each), params["name"], "sentinel", params["sentinel_password"])
+        if told is None or told.address[0] != params["address"]:
+            continue
         try:
             with Redis(url(parse(each), "sentinel", params["sentinel_password"])) as sentinel:
                 sentinel.text("SENTINEL", "FAILOVER", params["name"])

@@ -202,6 +202,18 @@ class TestBalancer:
         with nginx_before(folder / "none", folder / "nginx", **site) as nginx:
             yield nginx
 
+    @contextmanager
+    def refused_by_all(
+        self, rendered: Rendered, folder: Path, ports: dict[str, int]
+    ) -> Iterator[tuple[Any, list[WebHost]]]:
+        """nginx, and web hosts that all answer 503."""
+        hosts = [WebHost(503) for _ in ports]
+        with ExitStack() as running:
+            nginx = running.enter_context(self.balancer(rendered, folder, ports))
+            for host, port in zip(hosts, ports.values(), strict=True):
+                running.enter_context(host.running(port))
+            yield nginx, hosts
+
     def test_a_web_host_that_is_gone_costs_no_message(
         self, rendered: Rendered, tmp_path: Path, ports: dict[str, int]
     ) -> None:
@@ -231,14 +243,10 @@ class TestBalancer:
         self, rendered: Rendered, tmp_path: Path, ports: dict[str, int]
     ) -> None:
         """No primary of Redis: all hosts refuse, and nginx may not do so by itself when there is one."""
-        hosts = {name: WebHost(503) for name in ports}
-        with ExitStack() as running:
-            nginx = running.enter_context(self.balancer(rendered, tmp_path, ports))
-            for name, host in hosts.items():
-                running.enter_context(host.running(ports[name]))
+        with self.refused_by_all(rendered, tmp_path, ports) as (nginx, hosts):
             before = [nginx.ask("POST", "/webhook/whatsapp", body=b"a=b")[0] for _ in range(6)]
-            asked = sum(len(host.heard) for host in hosts.values())
-            for host in hosts.values():
+            asked = sum(len(host.heard) for host in hosts)
+            for host in hosts:
                 host.status = 200
             after = [nginx.ask("POST", "/webhook/whatsapp", body=b"a=b")[0] for _ in range(6)]
 
@@ -249,14 +257,10 @@ class TestBalancer:
     def test_a_change_of_a_bot_is_sent_once(
         self, rendered: Rendered, tmp_path: Path, ports: dict[str, int]
     ) -> None:
-        hosts = {name: WebHost(503) for name in ports}
-        with ExitStack() as running:
-            nginx = running.enter_context(self.balancer(rendered, tmp_path, ports))
-            for name, host in hosts.items():
-                running.enter_context(host.running(ports[name]))
+        with self.refused_by_all(rendered, tmp_path, ports) as (nginx, hosts):
             nginx.ask("POST", "/health", body=b"a=b")
 
-        assert sum(len(host.heard) for host in hosts.values()) == 1
+        assert sum(len(host.heard) for host in hosts) == 1
 
     def test_a_host_that_is_taken_out_gets_nothing(
         self, tmp_path: Path, ports: dict[str, int]
