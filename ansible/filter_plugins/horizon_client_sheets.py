@@ -26,6 +26,7 @@ STEPS = {
         BY_HAND,
     ),
     "refused": ("Twilio no permitió configurarlo por su API.", BY_HAND),
+    "manual": (BY_HAND,),
     "sandbox": (
         "Es el número de pruebas (sandbox) de Twilio, que se configura a mano.",
         "En console.twilio.com, Messaging, Try it out, Send a WhatsApp message, Sandbox settings: "

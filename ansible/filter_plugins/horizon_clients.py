@@ -31,6 +31,7 @@ FIELDS = {
     "openai_url": "openai_base_url",
     "horizon_url": "horizon_base_url",
     "configurar_twilio": "sender",
+    "twilio": "sender",
 }
 SECRETS = {
     "twilio_token": "twilio_auth_token",
@@ -40,6 +41,8 @@ SECRETS = {
 FILE = "instrucciones_archivo"
 NO_TEXT = ("asistente", "funciones", "acciones", "textos", "relevo", "metadatos")
 TRUE_OR_FALSE = ("informar_turnos", "configurar_twilio", "pausado")
+# Which of `configurar_twilio` and `twilio` says it: `twilio: manual` is a third answer beside true and false.
+TWILIO = {"auto": True, "manual": "manual"}
 EXAMPLES = {"nombre": '-e nombre="Restaurante La Cocina"', "numero": "-e numero=+15551234567"}
 LINES = {"nombre": "nombre: Restaurante La Cocina", "numero": 'numero: "+15551234567"'}
 NAMES = [*FIELDS, *SECRETS, FILE]
@@ -76,6 +79,8 @@ def declared(given: Any, folder: str, described: str = "") -> dict[str, Any]:
     secrets: dict[str, str] = {}
     if FILE in values and "instrucciones" in values:
         problems.append(f"{where}give {FILE} or instrucciones, not both.")
+    if "twilio" in values and "configurar_twilio" in values:
+        problems.append(f"{where}give twilio or configurar_twilio, not both.")
     for name, value in values.items():
         if name not in NAMES:
             continue
@@ -151,7 +156,8 @@ def all_declared(document: Any, folder: str) -> dict[str, Any]:
 def variables(names: list[str]) -> dict[str, str]:
     """The service's fields behind the operators' variables: what each is called in a file of clients."""
     fields = {**FIELDS, **SECRETS}
-    return {fields[name]: name for name in names if name in fields}
+    # Of two variables with one field, the first is the one that faults name.
+    return {fields[name]: name for name in reversed(names) if name in fields}
 
 
 def number(value: Any) -> str:
@@ -222,6 +228,12 @@ def _plain(name: str, value: Any) -> Any:
         return number(value)
     if name in NO_TEXT or (name in TRUE_OR_FALSE and isinstance(value, bool)):
         return value
+    if name == "twilio":
+        if value not in TWILIO:
+            raise _Problem(
+                "twilio must be manual (a person sets the number in Twilio's console) or auto."
+            )
+        return TWILIO[value]
     if name not in TRUE_OR_FALSE:
         if not isinstance(value, str):
             # YAML reads 0012 as ten and yes as true: what was meant is not known any more.

@@ -55,7 +55,7 @@ def apply(
         (
             each.declared.number,
             Account(each.account_sid, each.auth_token),
-            each.declared.wants_sender,
+            each.declared.sender_setup,
         )
         for each in plans
     ]

@@ -1,6 +1,7 @@
 """What an operator declares of clients: each a bot with its fields as REST takes them.
 
-`sender: false` leaves the number's webhooks at Twilio alone.
+`sender` says who sets the number's webhooks at Twilio: `true` (the default) this service, `"manual"` a
+person, who is told how, and `false` nobody.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -22,6 +23,9 @@ from service.web.schemas import BotCreate, BotUpdate
 
 MAX_CLIENTS = 1_000
 _MAX_SLUG_CHARS = 60
+SenderSetup = Literal["api", "manual", "none"]
+"""Who sets the webhooks of a number's sender at Twilio: this service, a person, or nobody."""
+_SETUPS: Mapping[Any, SenderSetup] = {True: "api", "manual": "manual", False: "none"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Declaration:
     number: str
     client_id: str
     client_id_given: bool
-    wants_sender: bool
+    sender_setup: SenderSetup
     creation: Mapping[str, Any]
     update: Mapping[str, Any]
 
@@ -106,9 +110,9 @@ def _declaration(fields: Any, place: str) -> Declaration:
     label = str(fields.get("twilio_phone_number") or fields.get("name") or place)[:80]
     request = {name: value for name, value in fields.items() if name != "sender"}
     faults: list[ClientFault] = []
-    wants_sender = fields.get("sender", True)
-    if not isinstance(wants_sender, bool):
-        faults.append(ClientFault(label, "sender", "Say true or false."))
+    sender = fields.get("sender", True)
+    if not isinstance(sender, bool | str) or sender not in _SETUPS:
+        faults.append(ClientFault(label, "sender", 'Say true, false or "manual".'))
     if not _is_storable(request):
         faults.append(ClientFault(label, None, "It has a NUL character or is nested too deep."))
         raise DeclarationError(faults)
@@ -133,7 +137,7 @@ def _declaration(fields: Any, place: str) -> Declaration:
         number=request["twilio_phone_number"],
         client_id=request["client_id"],
         client_id_given=given,
-        wants_sender=wants_sender,
+        sender_setup=_SETUPS[sender],
         creation={name: value for name, value in request.items() if value is not None},
         update=update,
     )

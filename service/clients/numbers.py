@@ -7,14 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from service.clients.declaration import ClientFault, DeclarationError
+from service.clients.declaration import ClientFault, DeclarationError, SenderSetup
 from service.conversation.ports import PermanentError, VendorError
 from service.integrations.twilio_senders import Sender, differences, our_webhook
 from service.settings import Settings
 
-State = Literal["ok", "change", "changed", "missing", "refused", "sandbox", "left_alone"]
+State = Literal["ok", "change", "changed", "missing", "refused", "sandbox", "manual", "left_alone"]
 SANDBOX = "+14155238886"
 AT_ONCE = 8
+LIST = "GET /v2/Channels/Senders (the account's WhatsApp senders)"
+CHANGE = "POST /v2/Channels/Senders/{Sid} (the sender's webhooks)"
+"""The calls by the names that Twilio's documents have, https://www.twilio.com/docs/whatsapp/api/senders."""
+OPEN_CONSOLE = "In console.twilio.com choose the account that has the number."
+OR_BY_HAND = (
+    ' To set the number in Twilio\'s console and let the rest be done now, declare "sender": "manual" '
+    "(nuevo-cliente.yml: -e twilio=manual)."
+)
 
 
 class Senders(Protocol):
@@ -63,25 +71,29 @@ class Numbers:
         )
 
     def plan(
-        self, wanted: Iterable[tuple[str, Account, bool]]
+        self, wanted: Iterable[tuple[str, Account, SenderSetup]]
     ) -> tuple[list[NumberPlan], list[ClientFault]]:
-        """A plan for each number, account and whether its sender is ours to set; and what fails."""
+        """A plan for each number, account and who sets its sender; and what fails."""
         wanted = list(wanted)
-        asked = {each[1] for each in wanted if each[2] and each[0] != SANDBOX}
+        asked = {each[1] for each in wanted if each[2] == "api" and each[0] != SANDBOX}
         with ThreadPoolExecutor(AT_ONCE) as pool:
             listed = dict(zip(asked, pool.map(self._list, asked), strict=True))
         plans: list[NumberPlan] = []
         faults: list[ClientFault] = []
-        for number, account, is_ours in wanted:
-            if not is_ours:
+        for number, account, setup in wanted:
+            if setup == "none":
                 plans.append(NumberPlan(number, account, "left_alone"))
                 continue
             if number == SANDBOX:
                 plans.append(NumberPlan(number, account, "sandbox", todo=self._by_hand_sandbox()))
                 continue
+            if setup == "manual":
+                todo = [OPEN_CONSOLE, *self._by_hand(number)]
+                plans.append(NumberPlan(number, account, "manual", todo=todo))
+                continue
             senders = listed[account]
             if isinstance(senders, VendorError):
-                faults.append(ClientFault(number, None, why(account, senders)))
+                faults.append(ClientFault(number, None, why(account, senders, LIST) + OR_BY_HAND))
             else:
                 plans.append(self._plan_of(number, account, senders.get(number)))
         return plans, faults
@@ -107,12 +119,13 @@ class Numbers:
         except PermanentError as error:
             plan.state = "refused"
             plan.todo = [
-                f"Twilio does not let the sender be changed ({error.message.rstrip('.')}).",
+                why(plan.account, error, CHANGE),
+                OPEN_CONSOLE,
                 *self._by_hand(plan.number),
                 *plan.todo,
             ]
         except VendorError as error:
-            fault = ClientFault(plan.number, None, why(plan.account, error))
+            fault = ClientFault(plan.number, None, why(plan.account, error, CHANGE) + OR_BY_HAND)
             raise DeclarationError([fault]) from error
         else:
             plan.state = "changed"
@@ -173,13 +186,28 @@ class Numbers:
         )
 
 
-def why(account: Account, error: VendorError) -> str:
-    """What a failed call to Twilio means for the operator."""
+def why(account: Account, error: VendorError, call: str) -> str:
+    """What a failed call to Twilio means for the operator; `call` is `LIST` or `CHANGE`."""
     if error.code in ("20003", "http_401"):
         return (
             f"Twilio refuses the credentials of {account.sid or 'the operator'}: check "
             "twilio_account_sid and twilio_auth_token."
         )
-    if isinstance(error, PermanentError):
+    if error.code in ("no_credentials", "bad_credentials"):
         return error.message
-    return f"{error.message.rstrip('.')}: nothing is known of the sender. Run this again."
+    told = (
+        f"Twilio's answer to {call} of {account.sid or 'the account of the operator'}: {error.code}"
+    )
+    words = error.message.rstrip(".")
+    if not isinstance(error, PermanentError):
+        return f"{told}, {words}. Nothing is known of the sender. Run this again."
+    return f"{told}, {words}. {_remedy(error.code)}"
+
+
+def _remedy(code: str) -> str:
+    if code.isdecimal():
+        return f"https://www.twilio.com/docs/api/errors/{code} explains the code."
+    return (
+        "Twilio explains no such answer: check that TWILIO_API_BASE_URL is not set, that no proxy "
+        "answers instead of Twilio, and that the account may use the Senders API."
+    )

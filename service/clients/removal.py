@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 
 from service.clients.api import BotsApi
-from service.clients.numbers import Account, Senders, why
+from service.clients.numbers import CHANGE, LIST, Account, Senders, why
 from service.clients.plan import secret_of
 from service.container import Container
 from service.conversation.ports import PermanentError, VendorError
@@ -82,7 +82,7 @@ def _unhook(
         sender = senders.of_account(account.sid, account.token).get(number)
     except VendorError as error:
         raise RemovalError(
-            f"Nothing was removed. {why(account, error)} To remove the client and leave Twilio alone, "
+            f"Nothing was removed. {why(account, error, LIST)} To remove the client and leave Twilio alone, "
             "say --keep-sender."
         ) from error
     if sender is None:
@@ -94,15 +94,15 @@ def _unhook(
     try:
         senders.set_webhook(account.sid, account.token, sender.sid, no_webhook())
     except PermanentError as error:
-        return "refused", _by_hand(sender, error)
+        return "refused", _by_hand(sender, why(account, error, CHANGE))
     except VendorError as error:
-        raise RemovalError(f"Nothing was removed. {why(account, error)}") from error
+        raise RemovalError(f"Nothing was removed. {why(account, error, CHANGE)}") from error
     return "changed", []
 
 
-def _by_hand(sender: Sender, error: PermanentError) -> list[str]:
+def _by_hand(sender: Sender, reason: str) -> list[str]:
     return [
-        f"Twilio does not let the sender's addresses be removed ({error.message.rstrip('.')}).",
+        reason,
         f"In console.twilio.com choose Messaging, Senders, WhatsApp senders, {sender.number}, Edit "
         "sender, and empty the three addresses of this service. Until then Twilio notes an error for "
         "each message that comes.",

@@ -111,6 +111,8 @@ def test_instructions_come_from_a_file_beside(filters: ModuleType, tmp_path: Pat
         ({"instrucciones_archivo": "empty.txt"}, "is empty"),
         ({"instrucciones_archivo": "latin.txt"}, "is not UTF-8"),
         ({"instrucciones_archivo": "empty.txt", "instrucciones": "x"}, "not both"),
+        ({"twilio": "false"}, "twilio must be manual"),
+        ({"twilio": "manual", "configurar_twilio": False}, "not both"),
         ({"pausado": "maybe"}, "pausado must be true or false"),
         ({"telefono": "1"}, "there is no field telefono"),
     ],
@@ -126,6 +128,21 @@ def test_what_cannot_be_used_is_told(
 
     assert said in found["problems"][0]
     assert found["clients"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "sender"),
+    [
+        ({"twilio": "manual"}, "manual"),
+        ({"twilio": "auto"}, True),
+        ({"configurar_twilio": "false"}, False),
+    ],
+    ids=str,
+)
+def test_who_sets_the_number_at_twilio_is_said_in_three_ways(
+    filters: ModuleType, given: dict[str, Any], sender: Any
+) -> None:
+    assert filters.declared({**COCINA, **given}, "/")["clients"][0]["sender"] == sender
 
 
 @pytest.mark.parametrize(

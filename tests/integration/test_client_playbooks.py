@@ -263,6 +263,30 @@ def changes_a_sender(request: Request) -> bool:
     return request.method == "POST" and request.path.startswith(SENDERS)
 
 
+def test_a_twilio_that_gives_no_list_is_named_and_the_rest_can_be_done(
+    controller: Controller,
+) -> None:
+    controller.stack.twilio.fail(
+        Fault.status(404, {"message": "Not Found"}),
+        times=None,
+        match=lambda request: request.path.startswith(SENDERS),
+    )
+
+    refused = controller.play("nuevo-cliente", **COCINA)
+
+    assert refused.code != 0
+    for words in ("GET /v2/Channels/Senders", "Not Found", "-e twilio=manual"):
+        assert words in " ".join(refused.text.split())
+    assert controller.bots() == []
+
+    made = controller.play("nuevo-cliente", **COCINA, twilio="manual")
+
+    assert made.code == 0, made.text
+    assert "eco: Hola" in made.text
+    assert "Webhook URL for incoming messages (HTTP POST): https://bots.example.test" in made.text
+    assert (controller.folder / "clients" / "restaurante-la-cocina.md").exists()
+
+
 def test_runs_that_were_killed_are_finished_by_the_next(controller: Controller) -> None:
     client = {**COCINA, "instrucciones_archivo": "prompt.txt"}
     removal = {"numero": NUMBER, "confirmar": NUMBER}

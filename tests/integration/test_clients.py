@@ -215,6 +215,51 @@ def test_a_sender_of_another_account_is_not_ours(office: Office) -> None:
     assert office.one({**COCINA, **own})["sender"]["state"] == "changed"
 
 
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (Fault.status(404, {"message": "Not Found"}), ("http_404", "Not Found", "Senders API")),
+        (Fault.status(404, "<html>Not Found</html>"), ("http_404", "answered 404")),
+        (Fault.status(302, ""), ("http_302", "proxy")),
+        (
+            Fault.status(400, {"code": 63100, "message": "Odd"}),
+            ("63100", "Odd", "api/errors/63100"),
+        ),
+        (Fault.status(200, "no json"), ("bad_answer", "unreadable", "Run this again")),
+        (Fault.status(500, ""), ("http_500", "Run this again")),
+        (Fault.reset(), ("connection", "Run this again")),
+    ],
+    ids=["404", "404 of a proxy", "redirect", "code", "no json", "500", "reset"],
+)
+def test_what_twilio_answers_is_told_with_the_call_and_the_way_around(
+    office: Office, fault: Fault, told: tuple[str, ...]
+) -> None:
+    office.stack.twilio.fail(
+        fault, times=None, match=lambda request: request.path.startswith(SENDERS_PATH)
+    )
+
+    refused = office.apply(COCINA)
+
+    assert (refused.code, office.bots()) == (1, [])
+    for words in ("Nothing was changed", "GET /v2/Channels/Senders", "twilio=manual", *told):
+        assert words in refused.err
+
+    made = office.one({**COCINA, "sender": "manual"})
+
+    assert (made["action"], made["sender"]["state"]) == ("create", "manual")
+    assert any(made["sender"]["wanted"]["callback_url"] in step for step in made["sender"]["todo"])
+    assert "console.twilio.com" in made["sender"]["todo"][0]
+
+
+def test_twilio_is_not_asked_about_a_number_that_a_person_sets(office: Office) -> None:
+    office.stack.twilio.senders.add(f"whatsapp:{NUMBER}")
+
+    office.one({**COCINA, "sender": "manual"})
+
+    assert not any(each.path.startswith(SENDERS_PATH) for each in office.stack.twilio.requests)
+    assert office.one(COCINA)["sender"]["state"] == "changed"
+
+
 def test_a_sender_that_is_offline_is_set_and_told(office: Office) -> None:
     office.stack.twilio.senders.add(f"whatsapp:{NUMBER}", status="OFFLINE")
 

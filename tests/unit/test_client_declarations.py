@@ -41,7 +41,7 @@ def test_a_client_is_read_with_its_defaults() -> None:
     (declared,) = read({"clients": [{**COCINA, "instructions": "Ayuda.", "language": None}]})
 
     assert (declared.client_id, declared.client_id_given) == ("restaurante-la-cocina", False)
-    assert declared.wants_sender
+    assert declared.sender_setup == "api"
     assert "language" not in declared.creation
     assert declared.update["language"] is None
     assert "twilio_phone_number" not in declared.update
