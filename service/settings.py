@@ -21,6 +21,8 @@ from service import setting_rules
 from service.monitoring.prices import parse_prices
 
 MIN_ADMIN_KEY_CHARS = 32
+ENV_FILE = "HORIZON_ENV_FILE"
+_CHECKOUT = Path(__file__).parents[1]
 _MEMORY = Path("/dev/shm")  # noqa: S108  # what is there is used only when it is ours
 
 
@@ -29,10 +31,9 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """Configuration of one process, read from the environment (and `.env` in the working folder)."""
+    """Configuration of one process, read from the environment; `load_settings` adds a file to it."""
 
     model_config = SettingsConfigDict(
-        env_file=".env",
         extra="ignore",
         frozen=True,
         env_ignore_empty=True,
@@ -431,21 +432,36 @@ def _memory_folder() -> Path | None:
 
 
 def load_settings() -> Settings:
-    """Read the environment.
+    """Read the environment, and the file with settings where there is one.
 
     Raises:
         SettingsError: one line a fault, each naming the variable and what it should look like.
     """
+    file = _env_file()
     try:
-        return Settings()
+        return Settings(_env_file=file)
     except ValidationError as error:
         raise SettingsError("\n".join(_faults(error))) from None
     except UnicodeDecodeError:
         raise SettingsError(
-            "The file .env is not UTF-8: write it again in that encoding."
+            f"The file {file} is not UTF-8: write it again in that encoding."
         ) from None
     except OSError as error:
-        raise SettingsError(f"The file .env cannot be read: {error.strerror}.") from None
+        raise SettingsError(f"The file {file} cannot be read: {error.strerror}.") from None
+
+
+def _env_file() -> Path | None:
+    """The file that HORIZON_ENV_FILE names, else `.env` of the checkout. The working folder is never
+    searched: whoever starts a process there need not be allowed to read it, or to set anything.
+    """
+    named = os.environ.get(ENV_FILE)
+    if named is None:
+        return _CHECKOUT / ".env"
+    if not named:
+        return None
+    if not os.path.exists(named):
+        raise SettingsError(f"{ENV_FILE}: there is no file {named}. Name another, or unset it.")
+    return Path(named)
 
 
 def _faults(error: ValidationError) -> list[str]:

@@ -21,6 +21,8 @@ SERVER_FIXTURES = frozenset({"redis_server", "postgres_server"})
 TEMPLATE = "horizon_template"
 FUZZ = "tests/fuzz/"
 fuzz_of_workers: list[str] = []
+# The settings of whoever works in this checkout are not the tests'.
+os.environ["HORIZON_ENV_FILE"] = ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from service.cli.failures import USAGE, CommandError
 from service.cli.output import JsonFlag, print_json, print_table
-from service.settings import Settings
+from service.settings import ENV_FILE, Settings
 
 _WIDTH = 98
 
@@ -44,7 +44,8 @@ def variables() -> Iterator[Variable]:
 def env_example() -> str:
     """The text of `.env.example`: what is required to be filled in, the rest commented out."""
     lines = [
-        "# Settings of the service: copy to .env and fill in what is required.",
+        "# Settings of the service: copy to .env beside this file and fill in what is required.",
+        f"# A file in another place is read when {ENV_FILE} names it in the environment.",
         "# Written by `horizonctl settings --env-example`; docs/settings.md is the same as a table.",
     ]
     for variable in variables():
@@ -64,8 +65,10 @@ def markdown() -> str:
     lines = [
         "# Settings",
         "",
-        "Every setting is an environment variable, read from the environment or from `.env` in the "
-        "working folder.",
+        "Every setting is an environment variable. It is read from the environment first, then from the "
+        f"file that `{ENV_FILE}` names. Without that variable the file is `.env` in the checkout, the "
+        "folder that holds `service/`, if it is there; an empty value means no file. The working folder "
+        "does not matter.",
         "This page is written by `horizonctl settings --markdown`, from `service/settings.py`.",
         "",
         "| Variable | Default | Meaning |",

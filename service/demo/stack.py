@@ -23,7 +23,7 @@ from service.demo.clients import HORIZON_CLIENT, HORIZON_TOKEN, make_clients
 from service.demo.errors import DemoError
 from service.demo.folder import DemoFolder
 from service.demo.ports import free_port, web_port
-from service.settings import Settings
+from service.settings import ENV_FILE, Settings
 from service.store import keys
 from service.store.database import Database
 from service.store.migrations_state import MigrationState
@@ -146,6 +146,7 @@ def _clean_environment() -> dict[str, str]:
         name: value for name, value in os.environ.items() if name.upper() not in settings
     }
     environment["PYTHONPATH"] = str(_ROOT)
+    environment[ENV_FILE] = ""
     for name in ("NO_PROXY", "no_proxy"):
         environment[name] = ",".join(filter(None, (os.environ.get(name), _NO_PROXY)))
     return environment

@@ -15,7 +15,7 @@ import typer.main
 from service.cli.bot_request import SECRET_VARIABLES
 from service.cli.import_bots import REDIS_VARIABLE
 from service.cli.main import app
-from service.settings import Settings
+from service.settings import ENV_FILE, Settings
 from service.web.openapi import document
 
 ROOT = Path(__file__).parents[2]
@@ -37,10 +37,11 @@ FILE_SUFFIXES = (".md", ".py", ".txt", ".in", ".toml", ".cfg", ".example")
 ELSEWHERE = {
     *("REDIS_SERVER", "POSTGRES_BIN"),
     *SECRET_VARIABLES.values(),
+    ENV_FILE,
     REDIS_VARIABLE,
     *re.findall(r"(?m)^([A-Z_]+) =", (ROOT / "Makefile").read_text(encoding="utf-8")),
 }
-"""Variables that are not settings of the service, each read in `tests/servers.py`,
+"""Variables that are not settings of the service, each read in `tests/servers.py`, `service/settings.py`,
 `service/cli/bot_request.py`, `service/cli/import_bots.py` or the Makefile."""
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

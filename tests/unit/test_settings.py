@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from sqlalchemy import make_url
 from service.container import Container
 from service.settings import Settings, SettingsError, load_settings
 
+REPOSITORY = Path(__file__).parents[2]
 POSTGRES = {"DB_USER": "u", "DB_PASSWORD": "p/:@ é", "DB_NAME": "bots", "DB_PORT": "5433"}
 
 
@@ -126,10 +130,93 @@ def test_sentinels_do_not_go_with_a_socket(environment: pytest.MonkeyPatch) -> N
 def test_an_env_file_that_is_no_utf8_is_said_in_a_sentence(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / ".env").write_bytes(b"SECRET_KEY=\xff\n")
+    file = tmp_path / "settings"
+    file.write_bytes(b"SECRET_KEY=\xff\n")
+    environment.setenv("HORIZON_ENV_FILE", str(file))
 
-    with pytest.raises(SettingsError, match="UTF-8"):
+    with pytest.raises(SettingsError, match=f"{file} is not UTF-8"):
         load_settings()
+
+
+def test_a_named_env_file_is_read_and_the_environment_has_precedence(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings"
+    file.write_text("LEASE_S=77\nPUBLIC_BASE_URL=https://other.example.com\n")
+    environment.setenv("HORIZON_ENV_FILE", str(file))
+
+    settings = load_settings()
+
+    assert (settings.lease_s, settings.public_base_url) == (77, "https://bots.example.com")
+
+
+def test_a_named_env_file_that_is_missing_is_refused(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment.setenv("HORIZON_ENV_FILE", str(tmp_path / "missing"))
+
+    with pytest.raises(SettingsError, match=f"^HORIZON_ENV_FILE: .*{tmp_path / 'missing'}"):
+        load_settings()
+
+
+@pytest.mark.parametrize("named", [None, ""])
+def test_an_env_file_in_the_working_folder_is_not_read(
+    environment: pytest.MonkeyPatch, tmp_path: Path, named: str | None
+) -> None:
+    (tmp_path / ".env").write_text("LEASE_S=77\n")
+    if named is None:
+        environment.delenv("HORIZON_ENV_FILE", raising=False)
+        environment.setattr("service.settings._CHECKOUT", tmp_path / "elsewhere")
+    else:
+        environment.setenv("HORIZON_ENV_FILE", named)
+
+    assert load_settings().lease_s == Settings.model_fields["lease_s"].default
+
+
+def test_the_env_file_of_the_checkout_is_read_from_any_working_folder(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "checkout" / ".env").write_text("LEASE_S=77\n")
+    environment.delenv("HORIZON_ENV_FILE", raising=False)
+    environment.setattr("service.settings._CHECKOUT", tmp_path / "checkout")
+
+    assert load_settings().lease_s == 77
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
+def test_a_process_starts_in_a_working_folder_that_its_user_may_not_enter(tmp_path: Path) -> None:
+    """As from the home of whoever logs in: mode 0700, and the process is another user's."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    (home / ".env").write_text("LEASE_S=77\n")
+    os.chown(home, 65534, 65534)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(REPOSITORY),
+        "SECRET_KEY": Fernet.generate_key().decode(),
+        "PUBLIC_BASE_URL": "https://bots.example.com",
+        "ADMIN_API_KEY": "a" * 40,
+    }
+    # Without these two, root is a user like others; it stays root, as whose the Python here may be.
+    as_a_user = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+
+    kept_out = subprocess.run([*as_a_user, "cat", home / ".env"], capture_output=True, check=False)
+    done = subprocess.run(
+        [
+            *(*as_a_user, sys.executable, "-P", "-c"),
+            "from service.settings import load_settings; print(load_settings().lease_s)",
+        ],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert kept_out.returncode == 1
+    assert (done.returncode, done.stderr) == (0, "")
+    assert float(done.stdout) == Settings.model_fields["lease_s"].default
 
 
 @pytest.mark.parametrize(
