@@ -152,15 +152,75 @@ def test_variables_begin_with_the_role(role: str) -> None:
     assert [name for name in variables if not name.startswith(f"{role}_")] == []
 
 
+def comments(role: str) -> dict[str, str]:
+    """The comment above each variable of defaults/main.yml, as one line."""
+    found: dict[str, str] = {}
+    above: list[str] = []
+    for line in (ROLES / role / "defaults" / "main.yml").read_text().splitlines():
+        if line.startswith("# "):
+            above.append(line[2:])
+            continue
+        if variable := re.match(r"[a-z]\w*(?=:)", line):
+            found[variable.group()] = " ".join(above)
+        above = []
+    return found
+
+
 @pytest.mark.parametrize("role", NAMES)
-def test_every_default_has_a_comment_above_it(role: str) -> None:
-    lines = (ROLES / role / "defaults" / "main.yml").read_text().splitlines()
-    bare = [
-        line
-        for above, line in zip(["", *lines], lines, strict=False)
-        if re.match(r"[a-z]\w*:", line) and not above.startswith("# ")
-    ]
-    assert bare == []
+def test_every_default_has_the_description_of_its_argument_spec_above_it(role: str) -> None:
+    described = {
+        name: " ".join(str(option["description"]).split())
+        for name, option in options(role).items()
+        if not option.get("required")
+    }
+    assert comments(role) == described
+
+
+NOT_ALONE = (
+    # It has no subject, or one that stands elsewhere.
+    r"(Its|It|That|This|Those|These|They|When|Where|Likewise|The same|As many|After this)\b",
+    r".*\b(likewise|of (that|it)\.|the sizes below|stands above)",
+    # A word and a colon where a sentence should be.
+    r".*[;.:,] ?(empty|none|off|true|false|0): ",
+)
+"""What a description cannot be understood alone with."""
+
+
+@pytest.mark.parametrize(
+    "bare",
+    [
+        *(
+            "Port of that.",
+            "Its units.",
+            "When, as systemd's OnCalendar.",
+            "port",
+            "Web processes.",
+        ),
+        *("Where web listens besides; empty: nowhere.", "Options of restic, like x", "a b c d."),
+    ],
+)
+def test_a_description_that_needs_another_is_none(bare: str) -> None:
+    assert not stands_alone(bare)
+
+
+def stands_alone(text: str) -> bool:
+    """Whether a description is a sentence, or a noun with what it is of, that needs no other."""
+    return (
+        re.match(r"[A-Z].*[.]$", text) is not None
+        and len(text.split()) > 3
+        and not any(re.match(pattern, text) for pattern in NOT_ALONE)
+    )
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_every_description_can_be_understood_alone(role: str) -> None:
+    specs = read(ROLES / role / "meta" / "argument_specs.yml")["argument_specs"]
+    texts = {
+        name: " ".join(str(option["description"]).split())
+        for entry in specs.values()
+        for name, option in (entry.get("options") or {}).items()
+    }
+    assert {name: text for name, text in texts.items() if not stands_alone(text)} == {}
 
 
 @pytest.mark.parametrize("role", NAMES)
