@@ -53,6 +53,7 @@ VALUES = [
     *("keepalived_is_here", "preflight_floating", "nginx_other_balancers"),
     *("backup_enabled", "app_takes_backups", "firewall_web", "redis_bind", "backup_packages"),
     *("redis_port", "redis_sentinel_port", "alerts_url", "alerts_command", "preflight_ports"),
+    *("alerts_backup_file", "backup_config.redis"),
 ]
 """Variables of the roles that are looked at."""
 

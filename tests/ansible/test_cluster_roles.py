@@ -668,16 +668,14 @@ def test_a_web_host_is_out_for_its_deploy_and_back_when_that_fails(
     program.write_text(SYSTEMCTL.format(upstream=upstream, seen=seen))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    hosts = {
-        name: {"cluster_address": address, "app_root": str(tmp_path / "none")}
-        for name, address in ADDRESSES.items()
-    }
+    hosts = {name: {"cluster_address": address} for name, address in ADDRESSES.items()}
     port = free_port()
+    folders = ["-e", f"nginx_upstream_file={upstream}", "-e", f"app_root={tmp_path / 'none'}"]
     file = inventory(tmp_path, GROUPS, hosts, ansible_become=False, app_web_port=port)
 
     other = WebHost(status)
     with other.running(port, ADDRESSES["web2"]):
-        run = play(file, playbook, "-e", f"nginx_upstream_file={upstream}")
+        run = play(file, playbook, *folders)
 
     assert run.returncode != 0
     assert "ansible-playbook site.yml" in run.stdout + run.stderr

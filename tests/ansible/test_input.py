@@ -209,10 +209,10 @@ def test_a_host_without_the_service_is_told_what_to_run(
     tmp_path: Path, name: str, options: list[str], sentence: str
 ) -> None:
     hosts = tmp_path / "hosts.yml"
-    variables = {"app_domain": "bots.example.test", "app_root": str(tmp_path / "opt")}
+    variables = {"app_domain": "bots.example.test"}
     hosts.write_text(json.dumps({"horizon": {"hosts": {"bots1": variables}}}))
 
-    code, text = play(name, str(hosts), tmp_path, *options)
+    code, text = play(name, str(hosts), tmp_path, "-e", f"app_root={tmp_path / 'opt'}", *options)
 
     assert code != 0
     assert sentence in text

@@ -274,7 +274,8 @@ def test_setting_that_breaks_the_service_is_put_back(load: Load, versions: Versi
     before = state()
     settings = on(MACHINE, "sha256sum /etc/horizonai-bots/env")
 
-    run = playbook("site.yml", "--tags", "app", app_web_threads=6, app_redis_port=6399)
+    nowhere = "redis://127.0.0.1:6399/0"
+    run = playbook("site.yml", "--tags", "app", app_web_threads=6, app_redis_url=nowhere)
 
     assert_taken_back(run, "Redis", before)
     assert on(MACHINE, "sha256sum /etc/horizonai-bots/env") == settings
