@@ -20,8 +20,11 @@ Address = IPv4Address | IPv6Address
 PARTS = ("balancer", "web", "workers", "redis", "database")
 LEAST_SENTINELS = 3
 SENTINEL_PASSWORD = "vault_redis_sentinel_password"  # noqa: S105 a variable's name
+POSTGRESQL_PASSWORD = "vault_postgresql_password"  # noqa: S105 a variable's name
 VRRP = 112
 """Number of the protocol by which balancers agree who has their address; it knows no ports."""
+OWN_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
+"""Names that lead each host to itself."""
 POOL_SIZE = 16
 """Connections that a process keeps at most: `_POOL_SIZE` in service/store/database.py."""
 OTHER_CONNECTIONS = 24
@@ -162,6 +165,16 @@ def usable(text: str) -> Address | None:
         str(found) == "255.255.255.255",
     )
     return None if any(useless) else found
+
+
+def is_itself(host: str) -> bool:
+    name = host.strip("[]").rstrip(".").lower()
+    try:
+        found = ip_address(name)
+    except ValueError:
+        return name in OWN_NAMES or name.endswith(".localhost")
+    mapped = getattr(found, "ipv4_mapped", None) or found
+    return bool(mapped.is_loopback or mapped.is_unspecified)
 
 
 def is_on(values: Mapping[str, Any], name: str, *, default: bool) -> bool:

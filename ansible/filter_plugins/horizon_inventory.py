@@ -18,11 +18,15 @@ Address = IPv4Address | IPv6Address
 LOSS = {"web": "no message is taken", "workers": "no message is answered"}
 """What does not happen without any host of a part that more hosts can carry."""
 SHARED = (
-    *("app_domain", "app_database_url", "redis_port", "redis_sentinel_port", "postgresql_port"),
-    *("redis_enabled", "redis_acknowledge_on_replica", "app_redis_host", "app_redis_port"),
-    *("app_web_port", "app_postgresql_port", "app_postgresql_database"),
-    *("keepalived_enabled", "keepalived_address", "keepalived_router_id"),
-    "app_redis_url",
+    *("app_domain", "app_database_url", "app_redis_url", "app_redis_host", "app_redis_port"),
+    *("redis_enabled", "redis_acknowledge_on_replica", "redis_port", "redis_app_user"),
+    *("redis_sentinel_port", "redis_sentinel_name"),
+    *("redis_app_password", "redis_backup_password"),
+    *("redis_replication_password", "redis_sentinel_password"),
+    *("app_web_port", "app_postgresql_port", "app_postgresql_database", "app_postgresql_user"),
+    *("postgresql_port", "postgresql_database", "postgresql_user", "postgresql_password"),
+    *("app_postgresql_password", "app_secret_key", "app_admin_api_key"),
+    *("keepalived_enabled", "keepalived_address", "keepalived_router_id", "nginx_balancer_name"),
     *("vault_secret_key", "vault_admin_api_key", "vault_postgresql_password"),
     *("vault_redis_app_password", "vault_redis_backup_password"),
     *("vault_redis_replication_password", "vault_redis_sentinel_password"),

@@ -31,14 +31,21 @@ REDIS_PASSWORDS = (
 )
 DATABASE_PASSWORD = "vault_postgresql_password"  # noqa: S105 a variable's name
 BACKUP_PASSWORD = "vault_backup_password"  # noqa: S105 a variable's name
-BACKUP_PASSWORDS = (BACKUP_PASSWORD, "backup_password")
-"""The vault's, and the role backup's own, which may be written in its place."""
 OPTIONAL_SECRETS = (
     "vault_openai_api_key",
     "vault_twilio_account_sid",
     "vault_twilio_auth_token",
     "vault_horizon_api_key",
 )
+OF_ROLES = {
+    SECRET_KEY: "app_secret_key",
+    ADMIN_KEY: "app_admin_api_key",
+    **{name: name.replace("vault_", "app_") for name in OPTIONAL_SECRETS},
+    **{name: name.removeprefix("vault_") for name in REDIS_PASSWORDS},
+    DATABASE_PASSWORD: "postgresql_password",
+    BACKUP_PASSWORD: "backup_password",
+}
+"""Variables of roles that have the vault's value unless the inventory writes them themselves."""
 # As many as one host may sensibly have.
 COUNTS = {
     "app_web_workers": 64,
@@ -58,9 +65,7 @@ SWITCHES = (
 )
 LINES = {
     SECRET_KEY: '{name}: "<what `.venv/bin/horizonctl key secret` prints>"',
-    **dict.fromkeys(
-        (ADMIN_KEY, *BACKUP_PASSWORDS), '{name}: "<what `openssl rand -hex 32` prints>"'
-    ),
+    **dict.fromkeys((ADMIN_KEY, BACKUP_PASSWORD), '{name}: "<what `openssl rand -hex 32` prints>"'),
 }
 ROLES = Path(__file__).parents[2] / "roles"
 MAY_BE_EMPTY = ("backup_repository", "keepalived_address")
@@ -85,9 +90,9 @@ def setting_problems(values: Mapping[str, Any], inventory: str | None = None) ->
     vault = f"{folder}/group_vars/all/vault.yml"
     findings = [*_domain(values.get("app_domain"), variables)]
     for name in _required_secrets(values):
-        findings += _secret(name, values.get(name), vault, required=True)
+        findings += _secret(name, values, vault, required=True)
     for name in OPTIONAL_SECRETS:
-        findings += _secret(name, values.get(name), vault, required=False)
+        findings += _secret(name, values, vault, required=False)
     findings += _backup(values, variables, vault)
     findings += _mail(values.get("certbot_email"), variables)
     for name, most in COUNTS.items():
@@ -195,8 +200,7 @@ def _backup(values: Mapping[str, Any], file: str, vault: str) -> list[Finding]:
     repository = values.get("backup_repository") or ""
     if not _true(values.get("backup_enabled"), default=bool(repository)):
         return []
-    name = _backup_password(values)
-    findings = _secret(name, values.get(name), vault, required=True)
+    findings = _secret(BACKUP_PASSWORD, values, vault, required=True)
     if not repository:
         wrong = "empty, and backup_enabled is true"
     elif not _REPOSITORY.match(str(repository)):
@@ -212,10 +216,10 @@ def _backup(values: Mapping[str, Any], file: str, vault: str) -> list[Finding]:
     ]
 
 
-def _backup_password(values: Mapping[str, Any]) -> str:
+def _written(secret: str, values: Mapping[str, Any]) -> str:
     """The variable that the operator wrote: without one of its own the role has the vault's."""
-    vault, own = (values.get(name) for name in BACKUP_PASSWORDS)
-    return BACKUP_PASSWORD if own is None or own == (vault or "") else "backup_password"
+    own = values.get(OF_ROLES[secret])
+    return secret if own is None or own == (values.get(secret) or "") else OF_ROLES[secret]
 
 
 def _mail(value: Any, file: str) -> list[Finding]:
@@ -235,7 +239,9 @@ def _true(value: Any, *, default: bool) -> bool:
     return str(value).lower() in ("true", "yes", "on", "1")
 
 
-def _secret(name: str, value: Any, file: str, *, required: bool) -> list[Finding]:
+def _secret(secret: str, values: Mapping[str, Any], file: str, *, required: bool) -> list[Finding]:
+    name = _written(secret, values)
+    value = values.get(name)
     if value is None or value == "":
         if not required:
             return []
@@ -245,13 +251,13 @@ def _secret(name: str, value: Any, file: str, *, required: bool) -> list[Finding
     elif _PLACEHOLDER.fullmatch(value.strip()):
         wrong = "still is a placeholder"
     else:
-        wrong = _malformed(name, value)
+        wrong = _malformed(secret, value)
     if not wrong:
         return []
-    line = LINES.get(name)
+    line = LINES.get(secret)
     if line is None:
         line = '{name}: "<what `openssl rand -hex 24` prints>"'
-        if name in OPTIONAL_SECRETS:
+        if secret in OPTIONAL_SECRETS:
             line = '{name}: "<the value that the vendor shows>"'
     return [
         {
@@ -270,8 +276,8 @@ def _malformed(name: str, value: str) -> str:
                 which = f"key {number} of {len(keys)}" if len(keys) > 1 else "it"
                 return f"is malformed: {which} is not 44 characters of url-safe base64 for 32 bytes"
         return ""
-    printable = name in (ADMIN_KEY, *OPTIONAL_SECRETS, *BACKUP_PASSWORDS)
-    if name in BACKUP_PASSWORDS:
+    printable = name in (ADMIN_KEY, *OPTIONAL_SECRETS, BACKUP_PASSWORD)
+    if name == BACKUP_PASSWORD:
         # A line's end counts neither for restic nor for the role.
         value = value.removesuffix("\n")
     if printable and not re.fullmatch(r"[!-~]*", value):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,8 +18,6 @@ Groups = Mapping[str, Sequence[str]]
 MIN_PASSWORD_CHARS = 16
 EXTERNAL_DATABASE = "app_database_url: postgresql://user:password@db.example.org:5432/name"
 EXTERNAL_REDIS = "app_redis_url: redis://user:password@redis.example.org:6379/0"
-OWN_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
-"""Names that lead each host to itself."""
 _DATABASE_URL = re.compile(
     r"(?P<scheme>[A-Za-z0-9+.-]+)://"
     r"(?:[^:/]*(?::[^@]*)?@)?"
@@ -38,12 +35,6 @@ DATABASE_SETTINGS = {
     "DB_PASSWORD": "app_postgresql_password",
     "DB_NAME": "app_postgresql_database",
 }
-SIDES = (
-    ("app_postgresql_port", "postgresql_port", "5432"),
-    ("app_postgresql_user", "postgresql_user", "horizonai_bots"),
-    ("app_postgresql_database", "postgresql_database", "horizonai_bots"),
-)
-"""What the service and PostgreSQL have to say alike, with the default of both."""
 REDIS_SETTINGS = {"REDIS_URL": "app_redis_url"}
 """Settings that the role app sets from these variables, and that app_settings would override."""
 SENTINEL_SETTINGS = (
@@ -105,7 +96,7 @@ def database_problems(
                 "move them to PostgreSQL while that server is still alone: docs/cluster.md, From one server.",
             )
         ]
-    if present.startswith("/") or _is_itself(present):
+    if present.startswith("/") or cluster.is_itself(present):
         if host == hosts[0]:
             return []
         present = f"{host} itself"
@@ -140,7 +131,8 @@ def _redis(groups: Groups, values: Mapping[str, Any]) -> list[Finding]:
                 "name three hosts below redis, or write: redis_acknowledge_on_replica: false",
             )
         )
-    password = str(values.get(cluster.SENTINEL_PASSWORD) or "")
+    own = values.get("redis_sentinel_password")
+    password = str(own or values.get(cluster.SENTINEL_PASSWORD) or "")
     if not re.fullmatch(r"[A-Za-z0-9_-]{16,}", password) or "CHANGE" in password.upper():
         found.append(
             cluster.finding(
@@ -256,7 +248,7 @@ def _not_external(url: str) -> str:
     if parts["scheme"] not in _SCHEMES:
         return f"begins with {parts['scheme']}://, and the service takes only PostgreSQL there"
     hosts = _hosts(parts["host"], parts["query"] or "")
-    if any(_is_itself(host) for host in hosts):
+    if any(cluster.is_itself(host) for host in hosts):
         return "names the host itself, which is another one for each of them"
     if not all(_is_elsewhere(host) for host in hosts):
         return "names no host that all of them reach, as a socket is none"
@@ -271,18 +263,8 @@ def _hosts(host: str, query: str) -> list[str]:
     return [re.sub(r"^(\[.*\]|[^:]*):[0-9]*$", r"\1", each) for each in found]
 
 
-def _is_itself(host: str) -> bool:
-    name = host.strip("[]").rstrip(".").lower()
-    try:
-        found = ip_address(name)
-    except ValueError:
-        return name in OWN_NAMES or name.endswith(".localhost")
-    mapped = getattr(found, "ipv4_mapped", None) or found
-    return bool(mapped.is_loopback or mapped.is_unspecified)
-
-
 def _is_elsewhere(host: str) -> bool:
-    if _is_itself(host):
+    if cluster.is_itself(host):
         return False
     return cluster.usable(host.strip("[]")) is not None or _is_name(host)
 
@@ -320,28 +302,7 @@ def _other_database(
                     "app_database_url says.",
                 )
             )
-    return [*found, *_other_host(members, hosts, hostvars), *_one_side(members, hosts, hostvars)]
-
-
-def _one_side(
-    members: Sequence[str], hosts: Sequence[str], hostvars: Mapping[str, Any]
-) -> list[Finding]:
-    """A port or a name that PostgreSQL has, and the service does not, or the other way round."""
-    if len(members) != 1 or members[0] not in hosts:
-        return []
-    found = []
-    for ours, theirs, default in SIDES:
-        value = str(cluster.said(hostvars[members[0]], theirs) or default)
-        said = [(host, str(cluster.said(hostvars[host], ours) or default)) for host in hosts]
-        wrong = [f"{other} for {host}" for host, other in said if other != value]
-        if wrong:
-            found.append(
-                cluster.finding(
-                    f"{ours} is {', '.join(wrong)}, and {theirs} of {members[0]} is {value}.",
-                    f"write the same into both, {ours} and {theirs}, for all hosts.",
-                )
-            )
-    return found
+    return [*found, *_other_host(members, hosts, hostvars)]
 
 
 def _other_host(
@@ -358,8 +319,8 @@ def _other_host(
         f"{value} for {host}"
         for host, value in said
         if value not in ("", address)
-        and (_is_itself(value) or not _is_name(value))
-        and not (host in members and (_is_itself(value) or value.startswith("/")))
+        and (cluster.is_itself(value) or not _is_name(value))
+        and not (host in members and (cluster.is_itself(value) or value.startswith("/")))
     ]
     if not wrong:
         return []

@@ -11,6 +11,7 @@ from tests.ansible.conftest import load
 cluster = load("filter_plugins/horizon_cluster.py")
 checks = load("filter_plugins/horizon_inventory.py")
 stores = load("filter_plugins/horizon_stores.py")
+sides = load("filter_plugins/horizon_sides.py")
 
 ADDRESSES = {"bal1": "10.0.0.1", "web1": "10.0.0.2", "web2": "10.0.0.3", "work1": "10.0.0.4"}
 HOSTS: Mapping[str, Mapping[str, Any]] = {
@@ -21,7 +22,11 @@ VALUES = {**PASSWORDS, "redis_acknowledge_on_replica": True}
 
 def all_problems(*inventory: Any) -> list[dict[str, str]]:
     """Those of the hosts, and those of what they share."""
-    return [*checks.problems(*inventory), *stores.problems(*inventory)]
+    return [
+        *checks.problems(*inventory),
+        *stores.problems(*inventory),
+        *sides.problems(*inventory[:3]),
+    ]
 
 
 def problems(

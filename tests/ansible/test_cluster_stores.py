@@ -18,6 +18,7 @@ from tests.ansible.inventories import (
     VALUES,
     all_problems,
     problems,
+    sides,
     stores,
     with_variables,
 )
@@ -129,12 +130,12 @@ EXTERNAL = {
             "app_postgresql_host is /run/postgresql for web1",
         ),
         (
-            {"hosts": {host: {**HOSTS[host], "postgresql_port": 5433} for host in HOSTS}},
-            "and postgresql_port of work1 is 5433.",
+            {"hosts": {host: {**HOSTS[host], "app_postgresql_port": 5433} for host in HOSTS}},
+            "app_postgresql_port is not what postgresql_port is for bal1, web1, web2, work1.",
         ),
         (
             {"hosts": {host: {**HOSTS[host], "app_postgresql_user": "bots"} for host in HOSTS}},
-            "and postgresql_user of work1 is horizonai_bots.",
+            "app_postgresql_user is not what postgresql_user is for",
         ),
         *(
             (
@@ -170,6 +171,10 @@ def test_another_variable_does_not_name_another_store(
             host: {**HOSTS[host], "app_postgresql_port": 5433, "postgresql_port": "5433"}
             for host in HOSTS
         },
+        # The service's side follows.
+        {host: {**HOSTS[host], "postgresql_port": 5433, "redis_port": 6380} for host in HOSTS},
+        with_variables("web1", redis_bind="127.0.0.1 10.0.0.2"),
+        with_variables("work1", postgresql_listen="*"),
         with_variables("web1", app_postgresql_host="work1.lan"),
         with_variables("work1", app_postgresql_host="127.0.0.1"),
         with_variables("web1", app_settings={"DB_SSL_MODE": "require", "REDIS_REPLICA_WAIT_MS": 9}),
@@ -184,6 +189,52 @@ def test_variables_that_agree_with_the_groups_may_stay(
     hosts: Mapping[str, Mapping[str, Any]],
 ) -> None:
     assert problems(hosts=hosts) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"app_redis_port": 6380}, "app_redis_port is not what redis_port is for bots1."),
+        (
+            {"app_postgresql_password": SECRET, "vault_postgresql_password": f"{SECRET}2"},
+            "app_postgresql_password is not what postgresql_password is for bots1.",
+        ),
+        (
+            {"app_postgresql_database": "x"},
+            "app_postgresql_database is not what postgresql_database is for bots1.",
+        ),
+        ({"redis_bind": "10.0.0.5"}, "redis_bind of bots1 does not name 127.0.0.1"),
+        ({"postgresql_listen": "10.0.0.5, ::1"}, "postgresql_listen of bots1 does not name 127."),
+    ],
+)
+def test_a_service_that_is_sent_elsewhere_than_its_own_stores_is_told(
+    variables: dict[str, Any], sentence: str
+) -> None:
+    host = {"postgresql_enabled": True, **variables}
+
+    (found,) = sides.problems({}, ["bots1"], {"bots1": host})
+
+    assert sentence in found["problem"]
+    assert SECRET not in str(found)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"redis_port": 6380, "postgresql_port": 5433, "postgresql_password": SECRET},
+        {"app_redis_port": "6380", "redis_port": 6380},
+        {"app_redis_port": 6380, "redis_enabled": False, "redis_bind": "10.0.0.5"},
+        {"app_redis_port": 6380, "app_redis_host": "10.0.0.9"},
+        {"app_postgresql_port": 5433, "app_postgresql_host": "10.0.0.9"},
+        {"app_postgresql_port": 5433, "postgresql_enabled": False, "app_use_postgresql": True},
+        {"app_postgresql_password": SECRET, "vault_postgresql_password": SECRET},
+        {"redis_bind": "127.0.0.1 -::1", "postgresql_listen": "localhost, 10.0.0.5"},
+    ],
+)
+def test_a_service_that_finds_its_stores_is_left_alone(variables: dict[str, Any]) -> None:
+    host = {"postgresql_enabled": True, **variables}
+
+    assert sides.problems({}, ["bots1"], {"bots1": host}) == []
 
 
 ELSEWHERE: Mapping[str, Any] = {

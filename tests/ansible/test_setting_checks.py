@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64encode
 from pathlib import Path
 from types import ModuleType
@@ -204,6 +205,27 @@ def test_malformed_address_for_the_authority_is_a_problem(
     assert problem == f"certbot_email is {value!r}, and no address that mail could go to."
 
 
+def test_a_variable_of_a_role_takes_the_place_of_the_vaults(settings: ModuleType) -> None:
+    none = dict.fromkeys(settings.OF_ROLES)
+    own = {settings.OF_ROLES[name]: value for name, value in GOOD.items() if name in none}
+    own |= {"postgresql_enabled": True, "postgresql_password": "postgresql_1234567"}
+
+    assert problems(settings, **none, **own) == []
+    for name in ("redis_app_password", "postgresql_password", "app_secret_key"):
+        (problem,) = problems(settings, **none, **own | {name: "Hidden/1"})
+        assert problem.startswith(f"{name} is ")
+        assert "Hidden" not in problem
+
+
+def test_every_secret_that_a_role_takes_from_the_vault_is_known(settings: ModuleType) -> None:
+    taken = re.compile(r"^(\w+): .\{\{ (vault_\w+)(?: \| default\(''\))? \}\}", re.MULTILINE)
+    files = PREFLIGHT.parents[2].glob("*/defaults/main.yml")
+    pairs = {vault: own for file in files for own, vault in taken.findall(file.read_text())}
+    pairs.pop("vault_redis_sentinel_password")  # Judged with the groups of a cluster.
+
+    assert pairs == settings.OF_ROLES
+
+
 def test_rotated_keys_are_fine(settings: ModuleType) -> None:
     assert problems(settings, vault_secret_key=f"{KEY}, {Fernet.generate_key().decode()}") == []
 
@@ -281,7 +303,7 @@ def test_switch_is_what_ansible_takes_for_one(settings: ModuleType, value: objec
 
 def test_preflight_asks_for_all_that_is_judged(settings: ModuleType) -> None:
     asked = yaml.safe_load(PREFLIGHT.read_text(encoding="utf-8"))
-    others = {*BACKUPS, "backup_password", "certbot_email"}
+    others = {*BACKUPS, *settings.OF_ROLES, *settings.OF_ROLES.values(), "certbot_email"}
     assert {*settings.COUNTS, *settings.SWITCHES, *others} <= asked["preflight_values"].keys()
 
 
