@@ -6,14 +6,15 @@ the others over. Here they are put together again, or told.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import yaml
+from ansible.errors import AnsibleFilterError
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.splitter import parse_kv
 from ansible.utils.vars import load_extra_vars
@@ -22,17 +23,27 @@ from ansible import context
 
 ROLES = Path(__file__).parents[2] / "roles"
 LEFT_OVER = "_raw_params"
-# Of Ansible, the operator, the vault, the playbooks' vars and the inventory of this machine.
-OTHERS = re.compile(r"(ansible|own|vault|client|monitor|input|local)_\w+")
-# In a role's defaults: a variable that it takes by a name without the role's.
-TAKEN = re.compile(r"\b([a-z]\w+) *\| *default\(")
-
+# Of Ansible, the operator, the playbooks' vars and the inventory of this machine.
+OTHERS = re.compile(r"(ansible|own|client|monitor|input|local)_\w+")
 
 ANSIBLE_TAGS = {"all", "always", "never", "tagged", "untagged"}
 # Each playbook that Molecule starts is told to skip these.
 MOLECULE_TAGS = {"molecule-notest", "molecule-idempotence-notest", "notest"}
 
 _TAGS = re.compile(r"\btags: \[([^]]*)\]")
+
+
+def _beside(name: str) -> ModuleType:
+    """Another file of this folder: Ansible loads each by itself, under a name of its own."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    if spec is None or spec.loader is None:
+        raise AnsibleFilterError(f"{name} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+written = _beside("horizon_names")
 
 
 def _is_whole(value: Any) -> bool:
@@ -68,11 +79,12 @@ def input_problems(
     hosts: Sequence[str],
     servidor: str = "",
     tags: Sequence[str] = (),
+    hostvars: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Sentences about what was said with -e, --limit and --tags; none when the playbook can go on.
 
     `names` are the playbook's own variables with their kinds, `wanted` the hosts that it is for,
-    `hosts` those that --limit leaves.
+    `hosts` those that --limit leaves, whose inventory may read further variables.
     """
     problems = _host_problems(wanted, hosts, servidor) + _tag_problems(tags)
     for option in _options():
@@ -84,9 +96,10 @@ def input_problems(
                 "spaces in two kinds of quotes, like -e 'name=\"two words\"'."
             )
     given = load_extra_vars(DataLoader())
+    inventories = [written.variables_of(hostvars, host) for host in hosts] if hostvars else []
     for name, value in given.items():
         if name != LEFT_OVER:
-            problems += _variable_problems(name, value, names)
+            problems += _variable_problems(name, value, names, inventories)
     return problems
 
 
@@ -162,19 +175,25 @@ def _tags_of_tasks() -> set[str]:
     return {tag.strip() for found in lists for tag in found.split(",")}
 
 
-def _variable_problems(name: str, value: Any, names: Mapping[str, str]) -> list[str]:
+def _variable_problems(
+    name: str, value: Any, names: Mapping[str, str], inventories: Sequence[Mapping[str, Any]]
+) -> list[str]:
     if name in names:
         kind = names[name]
     elif OTHERS.fullmatch(name):
         return []
     else:
-        options = _role_options()
+        options = _known()
         if name not in options:
-            close = get_close_matches(name, [*names, *options], 1)
-            hint = f" Did you mean {close[0]}?" if close else ""
+            if any(written.is_referenced(name, variables) for variables in inventories):
+                return []
+            near = written.nearest(name, names)
+            hint = f" Did you mean {near}?" if near else ""
             own = f" This playbook's own: {', '.join(sorted(names))}." if names else ""
             return [f"There is no variable {name}.{hint}{own}"]
         kind = options[name]
+        if wrong := written.key_problems(name, value):
+            return [f"{name} {what}. Remedy: {remedy}." for what, remedy in wrong]
     # A template is known only later.
     if kind not in KINDS or "{{" in str(value) or KINDS[kind][0](value):
         return []
@@ -192,24 +211,10 @@ _EXAMPLES = {
 
 
 @cache
-def _role_options() -> dict[str, str]:
-    """Every variable of every role, with its type where one is declared."""
-    found: dict[str, str] = {}
-    for folder in ROLES.iterdir():
-        for part in ("defaults", "vars"):
-            file = folder / part / "main.yml"
-            found |= dict.fromkeys(_read(file), "any")
-            if file.exists():
-                found |= dict.fromkeys(TAKEN.findall(file.read_text(encoding="utf-8")), "any")
-        specs = _read(folder / "meta" / "argument_specs.yml").get("argument_specs", {})
-        for entry in specs.values():
-            for name, option in (entry.get("options") or {}).items():
-                found[name] = option.get("type", "any")
-    return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+def _known() -> dict[str, str]:
+    """Every variable of every role and of an inventory, with its type where one is declared."""
+    found = dict.fromkeys([*written.inventory_names(), *written.fixed_names()], "any")
+    return found | {name: option["type"] for name, option in written.option_names().items()}
 
 
 class FilterModule:

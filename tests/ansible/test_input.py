@@ -72,6 +72,17 @@ def test_a_value_of_several_words_is_whole(
         ("mend=maybe", "mend is 'maybe', and true or false is needed: say -e mend=true."),
         ("days=0", "days is '0', and a whole number from 1 to 366 is needed"),
         ("release=", "release is '', and one word is needed"),
+        ("vault_admin_key=x", "There is no variable vault_admin_key. Did you mean vault_admin_"),
+        ("my_note=x", "There is no variable my_note."),
+        (
+            '{"app_settings": {"DEBOUCE_MS": 900}}',
+            "app_settings has DEBOUCE_MS, and the service has no setting of that name. Remedy: write "
+            "DEBOUNCE_MS instead",
+        ),
+        (
+            '{"firewall_allow": [{"prot": "udp", "port": 1}]}',
+            "firewall_allow has prot, which the role does not know. Remedy: write proto.",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_told(say: Say, option: str, sentence: str) -> None:
@@ -84,7 +95,9 @@ def test_what_cannot_be_used_is_told(say: Say, option: str, sentence: str) -> No
     "option",
     [
         "ansible_user=root",
-        "vault_x=y",
+        "vault_admin_api_key=y",
+        "restore_answer_max_age=60",
+        '{"app_settings": {"DEBOUNCE_MS": 900, "HTTPS_PROXY": "http://p"}}',
         "app_workers=3",
         "mend=no",
         "days=7",
@@ -98,6 +111,14 @@ def test_what_is_known_is_taken(say: Say, option: str) -> None:
     say(option)
 
     assert problems() == []
+
+
+def test_a_variable_that_the_inventory_reads_is_taken(say: Say) -> None:
+    say("secrets_of=mine")
+    variables = {"vault_secret_key": "{{ lookup('file', secrets_of ~ '/key') }}"}
+
+    assert "There is no variable secrets_of." in problems()[0]
+    assert ask.input_problems({}, ["a"], ["a"], hostvars={"a": variables}) == []
 
 
 def test_a_value_that_is_not_understood_is_not_repeated(say: Say) -> None:
@@ -147,7 +168,7 @@ def test_every_variable_of_the_guides_is_known() -> None:
     for page in [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")]:
         for name, rest in re.findall(r"ansible-playbook (\S+)\.yml([^`\n]*)", page.read_text()):
             head = (REPOSITORY / "ansible" / f"{name}.yml").read_text().partition("hosts:")[0]
-            known = {*re.findall(r"(\w+)'?:", head), *ask._role_options()}
+            known = {*re.findall(r"(\w+)'?:", head), *ask._known()}
             known |= of_clients if "client_input" in head else set()
             unknown |= {
                 f"{page.name}: {name} {said}"
