@@ -21,7 +21,7 @@ PINNED := ^(\#.*|-r .*|[A-Za-z0-9._-]+(\[[A-Za-z0-9,._-]+\])?==[0-9][^ ;*]*( ; .
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos fuzz audit molecule lint bench lock check-lock
+.PHONY: help setup demo test chaos fuzz audit molecule lint bench variables lock check-lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +77,9 @@ lint: setup check-lock ## Check style, format, types, playbooks and the lock
 	@.venv/bin/mypy
 	@.venv/bin/yamllint --strict .
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" ANSIBLE_HOME="$(CURDIR)/.cache/ansible" .venv/bin/ansible-lint --offline -q
+
+variables: setup ## Write docs/variables.md anew from the argument specs of the roles
+	@.venv/bin/python ansible/variables.py
 
 lock: setup ## Write requirements.txt anew from requirements.in (ARGS= goes to uv pip compile)
 	@$(COMPILE) $(ARGS) service/requirements.in -o service/requirements.txt

@@ -59,8 +59,9 @@ def variables(playbook: str) -> frozenset[str]:
     for path in _files(ROOT / playbook):
         document = _read(path)
         found |= set(_names(document))
-        if path.parent.name in ("defaults", "vars"):
-            found |= set(document or ())
+        # A checkout may be in a folder of that name, and a playbook is a list.
+        if path.parent.name in ("defaults", "vars") and isinstance(document, dict):
+            found |= set(document)
     return frozenset(found)
 
 

@@ -176,7 +176,10 @@ def _tags_of_tasks() -> set[str]:
 
 
 def _variable_problems(
-    name: str, value: Any, names: Mapping[str, str], inventories: Sequence[Mapping[str, Any]]
+    name: str,
+    value: Any,
+    names: Mapping[str, str],
+    inventories: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
     if name in names:
         kind = names[name]

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.ansible.conftest import load
+
 ROLES = Path(__file__).parents[2] / "roles"
 NAMES = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
 TYPES: dict[str, type | tuple[type, ...]] = {
@@ -73,6 +75,29 @@ def fits(value: Any, kind: str) -> bool:
     if isinstance(value, bool) and kind != "bool":
         return False
     return isinstance(value, TYPES[kind])
+
+
+def test_the_page_of_variables_is_what_the_argument_specs_say() -> None:
+    written = (ROLES.parent / "docs" / "variables.md").read_text(encoding="utf-8")
+
+    assert written == load("variables.py").page(), "run: make variables"
+
+
+def test_the_page_of_variables_has_each_once() -> None:
+    written = (ROLES.parent / "docs" / "variables.md").read_text(encoding="utf-8")
+    listed = read(ROLES.parent / "ansible" / "vars" / "inventory.yml")
+    names = [name for role in NAMES for name in {**options(role), **defaults(role)}]
+    names += [*listed["inventory_variables"], *listed["inventory_secrets"]]
+
+    rows = re.findall(r"(?m)^\| `(\w+)` \|", written)
+
+    assert sorted(rows) == sorted(names)
+
+
+@pytest.mark.parametrize("part", ["inventory_variables", "inventory_secrets"])
+def test_every_variable_of_an_inventory_can_be_understood_alone(part: str) -> None:
+    listed = read(ROLES.parent / "ansible" / "vars" / "inventory.yml")[part]
+    assert {name: text for name, text in listed.items() if not stands_alone(text)} == {}
 
 
 def test_roles_are_found() -> None:

@@ -30,7 +30,8 @@ FIGURE = re.compile(r"\d(?:[\d.,]*\d)?|\bFIGURE\b")
 VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
 ASSIGNED = re.compile(r"^([A-Z_]+)=", re.MULTILINE)
 EXPANDED = re.compile(r"\$\{?([A-Z_]+)")
-MACHINE_PATH = re.compile(r"(?<![\w.}])/(?:home|root|work|tmp|Users|mnt|private)/")
+MACHINE_PATH = re.compile(r"(?<![\w.}])/(?:home|root(?!/\.\w+/)|work|tmp|Users|mnt|private)/")
+"""What root has in a hidden folder is on a server: caches, keys of SSH."""
 COPIED = re.compile(r"cp -r (inventories/[\w-]+) (inventories/[\w-]+)")
 FILE_SUFFIXES = (".md", ".py", ".txt", ".in", ".toml", ".cfg", ".example")
 
