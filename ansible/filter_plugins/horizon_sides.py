@@ -22,6 +22,31 @@ POSTGRESQL_SIDES = (
     ("app_postgresql_password", "postgresql_password", None),
 )
 """The service's variable, the one that it derives from, and that one's default."""
+FOLLOWED = {
+    "PUBLIC_BASE_URL": "app_domain",
+    "SECRET_KEY": "vault_secret_key",
+    "ADMIN_API_KEY": "vault_admin_api_key",
+    "OPENAI_API_KEY": "vault_openai_api_key",
+    "TWILIO_ACCOUNT_SID": "vault_twilio_account_sid",
+    "TWILIO_AUTH_TOKEN": "vault_twilio_auth_token",
+    "HORIZON_API_KEY": "vault_horizon_api_key",
+    "WEB_WORKERS": "app_web_workers",
+    "WEB_THREADS": "app_web_threads",
+    "WORKER_THREADS": "app_worker_threads",
+    "WORKER_DRAIN_S": "app_worker_drain_s",
+    "SPOOL_DIR": "",
+    "METRICS_DIR": "",
+    "BACKUP_STATE_FILE": "",
+    "ALERT_URL": "alert_url",
+    "ALERT_COMMAND": "alert_command",
+    "ALERT_LANGUAGE": "alerts_language",
+    "ALERT_STATE_FILE": "",
+    "ALERT_QUEUE_AGE_S": "alerts_queue_age_s",
+    "ALERT_CERTIFICATE_DAYS": "alerts_certificate_days",
+    "ALERT_BACKUP_FILE": "alerts_backup_file",
+    "ALERT_BACKUP_AGE_H": "alerts_backup_age_h",
+}
+"""Settings that units and other roles go by too, with the variable that all follow; empty where none is."""
 EVERYWHERE = ("*", "0.0.0.0")  # noqa: S104 what a server may listen on
 """All addresses of a host, loopback included."""
 
@@ -42,6 +67,22 @@ cluster = _beside("horizon_cluster")
 def problems(groups: Groups, hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[Finding]:
     """Variables of one side that the other does not follow."""
     return [*_other_side(groups, hosts, hostvars), *_unheard(groups, hosts, hostvars)]
+
+
+def warnings(host: str, hostvars: Mapping[str, Any]) -> list[Finding]:
+    """Settings in app_settings that reach the service alone, or not even that."""
+    settings = cluster.said(hostvars[host], "app_settings")
+    names = {str(name).upper() for name in settings} if isinstance(settings, Mapping) else set()
+    return [
+        cluster.finding(
+            f"app_settings has {name}, which units and other roles do not follow there.",
+            f"take it out of app_settings, and write {variable} instead."
+            if variable
+            else "take it out of app_settings: it is the same on every server.",
+        )
+        for name, variable in FOLLOWED.items()
+        if name in names
+    ]
 
 
 def _has_redis(groups: Groups, variables: Mapping[str, Any]) -> bool:
@@ -135,4 +176,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Names of the filters in templates."""
-        return {"horizon_side_problems": problems}
+        return {"horizon_side_problems": problems, "horizon_side_warnings": warnings}

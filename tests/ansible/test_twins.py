@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.ansible.cluster import Rendered, render
-from tests.ansible.conftest import REPOSITORY
+from tests.ansible.conftest import REPOSITORY, load
 
 ROLES = REPOSITORY / "roles"
 DEFAULTS = {
@@ -24,6 +24,12 @@ FIXED = {
     for path in sorted(ROLES.glob("*/vars/main.yml"))
     for name, value in (yaml.safe_load(path.read_text()) or {}).items()
 }
+LISTED = {
+    name
+    for names in yaml.safe_load((REPOSITORY / "ansible/vars/inventory.yml").read_text()).values()
+    for name in names
+}
+sides = load("filter_plugins/horizon_sides.py")
 NOT_TWINS = {
     # Where an older installation was; it makes room for ours.
     "/opt/horizonai-bots": {"legacy_folder"},
@@ -171,3 +177,37 @@ def test_in_a_cluster_they_go_with_the_same_password(tmp_path: Path) -> None:
     assert 'REDIS_SENTINEL_PASSWORD="own-password-of-redis"' in lines
     assert 'REDIS_SENTINEL_NAME="bots"' in lines
     assert 'DB_PORT="5433"' in lines
+
+
+def test_a_setting_that_others_follow_is_not_hidden_in_app_settings() -> None:
+    settings = {"worker_drain_s": 90, "ALERT_URL": "x", "SPOOL_DIR": "/x", "DEBOUNCE_MS": 900}
+
+    found = sides.warnings("bots1", {"bots1": {"app_settings": settings}})
+
+    assert [finding["remedy"] for finding in found] == [
+        "take it out of app_settings, and write app_worker_drain_s instead.",
+        "take it out of app_settings: it is the same on every server.",
+        "take it out of app_settings, and write alert_url instead.",
+    ]
+
+
+def test_every_setting_that_a_role_writes_is_one_that_others_follow() -> None:
+    """Those of the stores are judged with the groups."""
+    alone = {name for part in ("always", "optional") for name in FIXED[f"app_env_{part}"]}
+    alone |= set(re.findall(r"'(ALERT_\w+)':", FIXED["alerts_env"]))
+
+    assert alone - {"REDIS_URL"} == {*sides.FOLLOWED}
+    assert {*sides.FOLLOWED.values()} - {""} <= {*SET, *LISTED, "app_domain"}
+
+
+def test_defaults_that_filters_know_are_those_of_the_roles() -> None:
+    """A filter sees what the inventory says, and not the defaults."""
+    cluster = load("filter_plugins/horizon_cluster.py")
+    floating = load("filter_plugins/horizon_floating.py")
+
+    known = {store: default for _, store, default in sides.REDIS_SIDES + sides.POSTGRESQL_SIDES}
+    known |= dict.fromkeys(("app_web_workers", "app_workers"), str(cluster.PROCESSES))
+    known |= {"keepalived_router_id": str(floating.ROUTER_ID)}
+    known.pop("postgresql_password")
+
+    assert known == {name: str(SET[name]) for name in known}
