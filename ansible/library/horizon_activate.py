@@ -111,6 +111,7 @@ from ansible.module_utils.horizon_releases import (
     is_current,
     to_remove,
 )
+from ansible.module_utils.horizon_surroundings import leave_login
 
 ARGUMENTS: dict[str, Any] = {
     "release": {"type": "str"},
@@ -282,6 +283,7 @@ def _remove_unused_venvs(root: Path) -> None:
 
 
 def main() -> None:
+    leave_login()
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     state = Path(module.params["root"]) / "state"
     defaults: dict[str, Any] = {"steps": [], "removed": []}

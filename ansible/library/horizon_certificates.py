@@ -15,6 +15,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.horizon_surroundings import leave_login
+
 DOCUMENTATION = r"""
 module: horizon_certificates
 short_description: Host names have certificates of an ACME server, and nginx serves them
@@ -374,6 +376,7 @@ def run(command: list[str], variables: dict[str, str]) -> str | None:
 
 
 def main() -> None:
+    leave_login()
     module = AnsibleModule(
         argument_spec={
             "step": {"type": "str", "choices": ["plan", "issue"], "required": True},

@@ -61,6 +61,7 @@ from typing import Any, NamedTuple
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.horizon_releases import Journal, ReleaseError, to_remove
+from ansible.module_utils.horizon_surroundings import leave_login
 
 HORIZONCTL = "/usr/local/bin/horizonctl"
 JOURNAL = Path("/var/log/journal")
@@ -286,6 +287,7 @@ def run_command(*command: str) -> str:
 
 def main() -> None:
     """Ansible's entry."""
+    leave_login()
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     dry_run = module.params["dry_run"] or module.check_mode
     try:

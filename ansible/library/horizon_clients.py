@@ -64,6 +64,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.horizon_surroundings import leave_login
+
 ARGUMENTS: dict[str, Any] = {
     "clients": {"type": "list", "elements": "dict", "required": True},
     "secrets": {"type": "dict", "default": {}, "no_log": True},
@@ -120,6 +122,7 @@ def in_words(told: str, variables: dict[str, str]) -> str:
 
 
 def main() -> None:
+    leave_login()
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     params = module.params
     command = [*params["horizonctl"], "clients", "apply", "-", "--json"]

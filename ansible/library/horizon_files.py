@@ -8,6 +8,8 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.horizon_surroundings import leave_login
+
 DOCUMENTATION = r"""
 module: horizon_files
 short_description: Several files have their content
@@ -118,6 +120,7 @@ def ensure(module: AnsibleModule, file: dict) -> tuple[bool, dict | None]:
 
 def main() -> None:
     """Ansible's entry."""
+    leave_login()
     module = AnsibleModule(
         argument_spec={
             "files": {"type": "list", "elements": "dict", "required": True, "options": FILE}

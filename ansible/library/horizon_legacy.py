@@ -13,6 +13,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils import horizon_legacy_registry
 from ansible.module_utils.horizon_foreign import FOLDER_MARKER, SITE_FOLDERS, UNIT_FOLDERS
 from ansible.module_utils.horizon_host import MARKER
+from ansible.module_utils.horizon_surroundings import leave_login
 
 DOCUMENTATION = r"""
 module: horizon_legacy
@@ -254,6 +255,7 @@ def kept_name(path: Path) -> str:
 
 def main() -> None:
     """Ansible's entry."""
+    leave_login()
     module = AnsibleModule(
         argument_spec={
             "units": {"type": "list", "elements": "str", "required": True},

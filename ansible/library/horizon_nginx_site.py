@@ -11,6 +11,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.horizon_surroundings import leave_login
+
 DOCUMENTATION = r"""
 module: horizon_nginx_site
 short_description: nginx has this site, and its whole configuration passes nginx's own test
@@ -127,6 +129,7 @@ def packaged_files() -> str:
 
 
 def main() -> None:
+    leave_login()
     module = AnsibleModule(
         argument_spec={
             "content": {"type": "str", "required": True},

@@ -17,6 +17,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.horizon_surroundings import leave_login
+
 DOCUMENTATION = r"""
 module: horizon_postgresql
 short_description: The service's user and database in a PostgreSQL cluster, and its settings loaded
@@ -288,6 +290,7 @@ class Run:
 
 
 def main() -> None:
+    leave_login()
     module = AnsibleModule(
         argument_spec={
             "version": {"type": "str", "required": True},

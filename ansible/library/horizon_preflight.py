@@ -10,6 +10,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils import horizon_cloud, horizon_foreign, horizon_host, horizon_ports
+from ansible.module_utils.horizon_surroundings import leave_login
 
 DOCUMENTATION = r"""
 module: horizon_preflight
@@ -188,6 +189,7 @@ def look(params: dict) -> tuple[list, list]:
 
 def main() -> None:
     """Ansible's entry."""
+    leave_login()
     port = {
         "port": {"type": "int", "required": True},
         "processes": {"type": "list", "elements": "str", "required": True},

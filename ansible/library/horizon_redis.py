@@ -20,6 +20,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.horizon_surroundings import leave_login
+
 DOCUMENTATION = r"""
 module: horizon_redis
 short_description: Users and settings of a Redis server, changed while it runs where possible
@@ -369,6 +371,7 @@ class Run:
 
 
 def main() -> None:
+    leave_login()
     module = AnsibleModule(
         argument_spec={
             "config_file": {"type": "path", "required": True},

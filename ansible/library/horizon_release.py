@@ -48,6 +48,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.horizon_surroundings import leave_login
+
 LOCK = "service/requirements.txt"
 TIMEOUT_S = 900
 ARGUMENTS: dict[str, Any] = {
@@ -97,6 +99,7 @@ def unpack(archive: Path, folder: Path, lock_hash: str) -> None:
         if "No space left" in words:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
         raise InstallError(f"the archive {archive} is damaged ({words}): remove it and run again")
+    _open_to_readers(folder)
     found = hashlib.sha256((folder / LOCK).read_bytes()).hexdigest()
     if found != lock_hash:
         raise InstallError(
@@ -130,7 +133,13 @@ def make_venv(parameters: dict[str, Any], lock: Path, venv: Path) -> None:
             raise InstallError(
                 f"the virtual environment cannot be made: `{' '.join(command[:3])}` said:\n{words}"
             )
+    _open_to_readers(temporary)
     temporary.rename(venv)
+
+
+def _open_to_readers(folder: Path) -> None:
+    """The archive and uv's cache have the modes of the umask under which they were once made."""
+    subprocess.run(["chmod", "-R", "u=rwX,go=rX", str(folder)], check=True)
 
 
 def install(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -142,6 +151,10 @@ def install(parameters: dict[str, Any]) -> dict[str, Any]:
     venv = root / "venvs" / key
     link = release / "venv"
     venv_changed = not venv.exists()
+    for folder in (release, venv):
+        # A run under a strict umask, or one that was killed, may have left it so.
+        if folder.exists() and folder.stat().st_mode & 0o055 != 0o055:
+            _open_to_readers(folder)
     if (release / "release.json").exists() and not venv_changed and link.resolve() == venv:
         return {"changed": False, "path": str(release), "venv": str(venv), "venv_changed": False}
     incoming = root / "incoming" / parameters["name"]
@@ -165,6 +178,7 @@ def install(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    leave_login()
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     root = Path(module.params["root"])
     installed = (root / "releases" / module.params["name"] / "venv").is_dir()

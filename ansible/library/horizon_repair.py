@@ -101,6 +101,7 @@ from ansible.module_utils.horizon_releases import (
     web_unit,
     worker_units,
 )
+from ansible.module_utils.horizon_surroundings import leave_login
 
 HORIZONCTL = "/usr/local/bin/horizonctl"
 PATTERNS = ("horizonai-bots*", "redis-*", "nginx*", "keepalived*", "postgresql*", "certbot*")
@@ -298,6 +299,7 @@ def _group(number: int) -> str:
 
 def main() -> None:
     """Ansible's entry."""
+    leave_login()
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     params = module.params
     has_release = {"web", "workers"} & set(params["parts"])

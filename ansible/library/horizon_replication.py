@@ -71,6 +71,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.horizon_redis_client import Redis, RedisError
 from ansible.module_utils.horizon_sentinels import Told, ask, parse, url
+from ansible.module_utils.horizon_surroundings import leave_login
 
 LINK_WITHIN_S = 120
 TAKEN_OVER_WITHIN_S = 25
@@ -359,6 +360,7 @@ def run(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Ansible's entry."""
+    leave_login()
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     try:
         told = run(module.params, check=module.check_mode)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.horizon_surroundings import leave_login
+
 DOCUMENTATION = r"""
 module: horizon_self_signed
 short_description: Each host name has a certificate, a self-signed one where there is no other
@@ -138,6 +140,7 @@ class Pair:
 
 
 def main() -> None:
+    leave_login()
     module = AnsibleModule(
         argument_spec={
             "domains": {"type": "list", "elements": "str", "required": True},

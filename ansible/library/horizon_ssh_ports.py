@@ -11,6 +11,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils import horizon_ports
+from ansible.module_utils.horizon_surroundings import leave_login
 
 DOCUMENTATION = r"""
 module: horizon_ssh_ports
@@ -94,6 +95,7 @@ def output(*command: str) -> str:
 
 def main() -> None:
     """Ansible's entry."""
+    leave_login()
     module = AnsibleModule(argument_spec={"port": {"type": "int"}}, supports_check_mode=True)
     root = Path("/")
     ports = {module.params["port"]} - {None}
