@@ -23,6 +23,8 @@ def leave_login() -> None:
     # In every Debian, and its messages are English, which some modules read.
     os.environ["LANG"] = os.environ["LC_ALL"] = "C.UTF-8"
     os.environ.pop("TMPDIR", None)
+    # horizonctl opens files as the user that called sudo; a module's are root's.
+    os.environ.pop("SUDO_UID", None)
     given = os.environ.get("PATH", "").split(os.pathsep)
     missing = [folder for folder in SYSTEM_FOLDERS if folder not in given]
     os.environ["PATH"] = os.pathsep.join(filter(None, [*given, *missing]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ import orjson
 import typer
 
 from service.cli.failures import USAGE, CommandError
+from service.cli.named_files import open_named
 
 STANDARD_INPUT = Path("-")
 SECRET_VARIABLES: Mapping[str, str] = {
@@ -135,7 +137,10 @@ def _json_object(path: Path) -> dict[str, Any]:
 def read_text(path: Path) -> str:
     """A file, or standard input. Raises CommandError."""
     try:
-        return sys.stdin.read() if path == STANDARD_INPUT else path.read_text(encoding="utf-8")
+        if path == STANDARD_INPUT:
+            return sys.stdin.read()
+        with TextIOWrapper(open_named(path), encoding="utf-8") as file:
+            return file.read()
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:

@@ -82,17 +82,19 @@ def export(
     as_json: JsonFlag = False,
 ) -> None:
     """Write everything that is kept of a client's bot into a file, without secrets."""
+    from service.cli.named_files import writing_named
     from service.clients.export import export as export_bot
     from service.clients.removal import find
 
-    if not force and (file.exists() or file.is_symlink()):
-        raise CommandError(f"{file} exists: name another file, or add --force.")
     with session() as container:
         row = find(container, number)
         if row is None:
             raise CommandError(_no_such(number))
         try:
-            counts = export_bot(container.database, row["id"], file)
+            with writing_named(file, replace=force) as out:
+                counts = export_bot(container.database, row["id"], out)
+        except FileExistsError:
+            raise CommandError(f"{file} exists: name another file, or add --force.") from None
         except OSError as error:
             raise CommandError(f"{file} cannot be written: {error.strerror}.") from None
     if as_json:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -76,14 +79,30 @@ def backup(
     as_json: JsonFlag = False,
 ) -> None:
     """Copy an SQLite database, while it is used, into one file."""
+    from service.cli.named_files import writing_named
     from service.store.backup import BackupError, back_up
     from service.store.database import sqlite_path
 
     url = load_settings().sqlalchemy_url
     if not url.startswith("sqlite:///"):
         raise CommandError("This is for SQLite: PostgreSQL is backed up with pg_dump.", USAGE)
+    source = sqlite_path(url)
+    if _is_same(file, source):
+        raise CommandError(f"{file} is the database itself: name another file.")
     try:
-        size = back_up(sqlite_path(url), file, replace=force)
+        with (
+            writing_named(file, replace=force) as out,
+            TemporaryDirectory(
+                prefix=".backup-", dir=source.parent if source.exists() else None
+            ) as folder,
+        ):
+            size = back_up(source, Path(folder) / "copy")
+            with open(Path(folder) / "copy", "rb") as copy:
+                shutil.copyfileobj(copy, out)
+    except FileExistsError:
+        raise CommandError(f"{file} exists: name another file, or add --force.") from None
+    except OSError as error:
+        raise CommandError(f"{file} cannot be written: {error.strerror or error}.") from None
     except BackupError as error:
         raise CommandError(str(error)) from error
     if as_json:
@@ -132,6 +151,16 @@ def _address(value: str, name: str) -> str:
         if not folder.is_dir():
             raise CommandError(f"{name}: there is no folder {folder}: make it first.", USAGE)
     return address
+
+
+def _is_same(file: Path, source: Path) -> bool:
+    from service.cli.named_files import open_named
+
+    try:
+        with open_named(file) as named:
+            return os.path.samestat(os.fstat(named.fileno()), source.stat())
+    except OSError:
+        return False
 
 
 @contextmanager

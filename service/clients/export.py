@@ -6,11 +6,9 @@ JSON lines, compressed with gzip: each names its table in `table`. Secrets are n
 from __future__ import annotations
 
 import gzip
-import os
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 from sqlalchemy import Select, select
@@ -34,29 +32,22 @@ from service.store.records import SECRET_FIELDS
 _AT_A_TIME = 500
 
 
-def export(database: Database, bot_id: str, file: Path) -> dict[str, int]:
-    """Write the file, whole or not at all, for its owner only. Returns the rows of each table.
+def export(database: Database, bot_id: str, file: BinaryIO) -> dict[str, int]:
+    """Write all of it into an open file. Returns the rows of each table.
 
     Raises:
         OSError: it cannot be written.
         DatabaseDownError
     """
-    new = file.with_name(file.name + ".new")
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as raw:
-        # Zipped without time and name: the same data is the same file.
-        with gzip.GzipFile("", "wb", 6, raw, mtime=0) as out, database.read() as connection:
-            lift_time_limits(connection)
-            for name, query in _queries(bot_id).items():
-                rows = connection.execution_options(yield_per=_AT_A_TIME).execute(query)
-                for row in rows.mappings():
-                    out.write(_line(name, row))
-                    counts[name] += 1
-        raw.flush()
-        os.fsync(raw.fileno())
-    os.replace(new, file)
+    # Zipped without time and name: the same data is the same file.
+    with gzip.GzipFile("", "wb", 6, file, mtime=0) as out, database.read() as connection:
+        lift_time_limits(connection)
+        for name, query in _queries(bot_id).items():
+            rows = connection.execution_options(yield_per=_AT_A_TIME).execute(query)
+            for row in rows.mappings():
+                out.write(_line(name, row))
+                counts[name] += 1
     return dict(counts)
 
 
