@@ -79,7 +79,7 @@ Un mensaje de prueba, cuya respuesta no sale a ningún teléfono ni cuenta en la
 
 Lo que no se nombra queda como está; `--check --diff` muestra el cambio sin hacerlo:
 
-    ansible-playbook nuevo-cliente.yml -i {inventory} {variables} -e instrucciones_archivo=prompt.txt
+    ansible-playbook nuevo-cliente.yml {inventory} {variables} -e instrucciones_archivo=prompt.txt
 
 Cada cambio del asistente es una nueva versión, que vale desde el siguiente mensaje.
 
@@ -87,14 +87,14 @@ Cada cambio del asistente es una nueva versión, que vale desde el siguiente men
 
 Pausado, el bot guarda los mensajes y no responde:
 
-    ansible-playbook nuevo-cliente.yml -i {inventory} {variables} -e pausado=true
-    ansible-playbook nuevo-cliente.yml -i {inventory} {variables} -e pausado=false
+    ansible-playbook nuevo-cliente.yml {inventory} {variables} -e pausado=true
+    ansible-playbook nuevo-cliente.yml {inventory} {variables} -e pausado=false
 
 ## Dar de baja
 
 Guarda los datos en un archivo, desconecta el número y borra el bot:
 
-    ansible-playbook baja-cliente.yml -i {inventory} -e numero={number} -e confirmar={number}
+    ansible-playbook baja-cliente.yml {inventory} -e numero={number} -e confirmar={number}
 """
 
 

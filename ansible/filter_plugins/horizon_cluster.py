@@ -111,8 +111,8 @@ def primary(
             return _uncertain(
                 f"The Sentinels name {endpoint(host, at)} as the primary, and no host of the group redis has "
                 "that address. Remedy: name it there again and take it away with: ansible-playbook site.yml "
-                "-e state=absent -e part=redis --limit <its name>. When it is gone for good, wait until they "
-                "have chosen another one (journalctl -u redis-sentinel)."
+                "-i <inventory> -e state=absent -e part=redis --limit <its name>. When it is gone for "
+                "good, wait until they have chosen another one (journalctl -u redis-sentinel)."
             )
         return _primary(host, at)
     missing = [host for host in nodes if host not in looks]

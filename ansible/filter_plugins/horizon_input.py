@@ -23,6 +23,8 @@ from ansible import context
 
 ROLES = Path(__file__).parents[2] / "roles"
 LEFT_OVER = "_raw_params"
+NO_INVENTORY = "/dev/null"
+"""What ansible.cfg names where the command names none."""
 # Of Ansible, the operator, the playbooks' vars and the inventory of this machine.
 OTHERS = re.compile(r"(ansible|own|client|monitor|input|local)_\w+")
 
@@ -122,6 +124,10 @@ def _options() -> list[str]:
     return [option for option in given if option and option[0] not in "@[{"]
 
 
+def _inventories() -> list[str]:
+    return [str(source) for source in context.CLIARGS.get("inventory") or ()]
+
+
 def _is_understood(option: str, names: Mapping[str, str]) -> bool:
     if LEFT_OVER not in parse_kv(option):
         return True
@@ -143,6 +149,14 @@ def _split(option: str, names: Sequence[str]) -> dict[str, str] | None:
 def _host_problems(wanted: Sequence[str], hosts: Sequence[str], servidor: str) -> list[str]:
     if set(wanted) & set(hosts):
         return []
+    if _inventories() == [NO_INVENTORY]:
+        playbook = " ".join(str(name) for name in context.CLIARGS.get("args") or ["site.yml"])
+        return [
+            "No inventory is named, so no server is known. Add the one of yours to the command: "
+            f"ansible-playbook {playbook} -i inventories/mine. README.md tells how it is made from "
+            "inventories/example. To try this out on this very machine, a Debian that may be thrown away: "
+            "-i inventories/local."
+        ]
     if servidor and not wanted:
         return [
             f"The inventory has no host {servidor}: name one that it has with -e servidor=…, or another "

@@ -32,7 +32,7 @@ SHARED = (
     *("vault_redis_replication_password", "vault_redis_sentinel_password"),
 )
 """Variables by which hosts understand each other: another value on one of them parts it from the rest."""
-TAKE_AWAY = "ansible-playbook site.yml -e state=absent -e part={part} --limit {host}"
+TAKE_AWAY = "ansible-playbook site.yml -i <inventory> -e state=absent -e part={part} --limit {host}"
 
 
 def _beside(name: str) -> ModuleType:

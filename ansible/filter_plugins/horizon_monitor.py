@@ -68,7 +68,9 @@ def told(look: Any) -> dict[str, Any] | str:
     if look.get("rc") != 0:
         complaint = look.get("stderr") or look.get("stdout") or look.get("msg")
         if complaint == _NOT_FOUND:
-            complaint = "horizonctl is not there: ansible-playbook site.yml installs it."
+            complaint = (
+                "horizonctl is not there: ansible-playbook site.yml -i <inventory> installs it."
+            )
         return f"it could not be looked at: {_first_line(complaint)}"
     try:
         value = json.loads(look.get("stdout", ""))

@@ -190,7 +190,7 @@ def choose(journal: Journal, parameters: dict[str, Any], releases: Path) -> str:
         if release is None:
             raise ReleaseError(
                 "There is no earlier good release on this host to go back to; "
-                f"{journal.running or 'nothing'} goes on. Remedy: ansible-playbook deploy.yml "
+                f"{journal.running or 'nothing'} goes on. Remedy: ansible-playbook deploy.yml -i <inventory> "
                 "-e version=<tag or commit>."
             )
     if not release:
@@ -199,7 +199,8 @@ def choose(journal: Journal, parameters: dict[str, Any], releases: Path) -> str:
         there = sorted(path.parent.name for path in releases.glob("*/release.json"))
         raise ReleaseError(
             f"Release {release} is not installed on this host. Installed: {', '.join(there) or 'none'}. "
-            "Remedy: name one of these, or ansible-playbook deploy.yml -e version=<tag or commit>."
+            "Remedy: name one of these, or ansible-playbook deploy.yml -i <inventory> "
+            "-e version=<tag or commit>."
         )
     mark = journal.bad.get(release)
     if mark and mark["by"] == "rollback" and not parameters["allow_bad"]:
@@ -293,7 +294,9 @@ def main() -> None:
                 module.exit_json(
                     **defaults, changed=True, release=module.params["release"], previous=None
                 )
-            raise ReleaseError("This host is not installed. Remedy: ansible-playbook site.yml.")
+            raise ReleaseError(
+                "This host is not installed. Remedy: ansible-playbook site.yml -i <inventory>."
+            )
         with open(state / "lock", "w", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -185,7 +185,9 @@ def in_root(params: dict[str, Any], dry_run: bool) -> list[Step]:
     """Releases, environments and what deploys that were broken off have left. Raises CleanupError."""
     root = Path(params["root"])
     if not (root / "state").is_dir():
-        raise CleanupError("This host is not installed. Remedy: ansible-playbook site.yml.")
+        raise CleanupError(
+            "This host is not installed. Remedy: ansible-playbook site.yml -i <inventory>."
+        )
     with open(root / "state" / "lock", "w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -130,8 +130,8 @@ def main() -> None:
         command.append("--check")
     if shutil.which(command[0]) is None:
         module.fail_json(
-            msg="Nothing was changed. horizonctl is not on this host: ansible-playbook site.yml "
-            "installs it."
+            msg="Nothing was changed. horizonctl is not on this host: "
+            "ansible-playbook site.yml -i <inventory> installs it."
         )
     code, out, err = module.run_command(
         command, data=document(params["clients"], params["secrets"]), binary_data=False

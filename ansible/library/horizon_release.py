@@ -111,7 +111,9 @@ def make_venv(parameters: dict[str, Any], lock: Path, venv: Path) -> None:
     """The environment of a lock, moved to its place when it is whole. Raises InstallError."""
     uv = parameters["uv"]
     if not os.access(uv, os.X_OK):
-        raise InstallError(f"there is no {uv}: run ansible-playbook site.yml --tags python first")
+        raise InstallError(
+            f"there is no {uv}: run ansible-playbook site.yml -i <inventory> --tags python first"
+        )
     temporary = venv.with_name(f".incoming-{venv.name}")
     if temporary.exists():
         shutil.rmtree(temporary)
@@ -194,7 +196,9 @@ def main() -> None:
             msg="Another deploy runs on this host. Remedy: wait for it, then run this again."
         )
     except FileNotFoundError as error:
-        module.fail_json(msg=f"{error.filename} is missing. Remedy: ansible-playbook site.yml.")
+        module.fail_json(
+            msg=f"{error.filename} is missing. Remedy: ansible-playbook site.yml -i <inventory>."
+        )
     except OSError as error:
         remedy = "free some space (cleanup of old releases, logs), then run this again"
         sentence = f"{error.strerror}: {error.filename or root}"

@@ -304,7 +304,9 @@ def main() -> None:
     params = module.params
     has_release = {"web", "workers"} & set(params["parts"])
     if has_release and not (Path(params["root"]) / "state").is_dir():
-        module.fail_json(msg="This host is not installed. Remedy: ansible-playbook site.yml.")
+        module.fail_json(
+            msg="This host is not installed. Remedy: ansible-playbook site.yml -i <inventory>."
+        )
     host = Machine({**params, "clock_off_s": time.time() - params["controller_time"]})
     try:
         findings = examine(

@@ -150,7 +150,7 @@ def follow(
         lambda: _asked(connect, replication).get("master_link_status") == "up",
         LINK_WITHIN_S,
         f"Redis does not reach {primary}, which it follows. Remedy: look at its log (journalctl -u "
-        "redis-server) and at the firewall there (ansible-playbook site.yml --tags firewall).",
+        "redis-server) and at the firewall there (ansible-playbook site.yml -i <inventory> --tags firewall).",
     )
     return changes
 
@@ -201,8 +201,8 @@ def leave(params: dict[str, Any], *, check: bool) -> list[str]:
     if told is None:
         raise ReplicationError(
             "No Sentinel tells which Redis is the primary, and it may be this one. Remedy: when "
-            "vault_redis_sentinel_password was changed, run ansible-playbook site.yml first; else journalctl "
-            "-u redis-sentinel on the hosts of redis."
+            "vault_redis_sentinel_password was changed, run ansible-playbook site.yml -i <inventory> first; "
+            "else journalctl -u redis-sentinel on the hosts of redis."
         )
     if told.address[0] != params["address"]:
         return []

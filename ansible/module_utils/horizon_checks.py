@@ -14,9 +14,11 @@ from ansible.module_utils import horizon_look_service as service
 from ansible.module_utils import horizon_look_units as units
 from ansible.module_utils.horizon_check import Check
 
-SITE = "ansible-playbook site.yml"
-LOGS = "journalctl -u 'horizonai-bots@*', then ansible-playbook rollback.yml"
-WORKER_LOGS = "journalctl -u 'horizonai-bots-worker@*', then ansible-playbook rollback.yml"
+SITE = "ansible-playbook site.yml -i <inventory>"
+LOGS = "journalctl -u 'horizonai-bots@*', then ansible-playbook rollback.yml -i <inventory>"
+WORKER_LOGS = (
+    "journalctl -u 'horizonai-bots-worker@*', then ansible-playbook rollback.yml -i <inventory>"
+)
 
 
 def _unit(name: str, unit: str, remedy: str) -> Check:
@@ -33,7 +35,7 @@ CHECKS = [
         "timedatectl set-ntp true, and let UDP port 123 out",
         lambda host: host.run("timedatectl", "set-ntp", "true"),
     ),
-    Check("disk", machine.full, "ansible-playbook cleanup.yml, or a larger disk"),
+    Check("disk", machine.full, "ansible-playbook cleanup.yml -i <inventory>, or a larger disk"),
     Check("memory", machine.memory_short, "stop what else runs here, or take a larger machine"),
     Check(
         "killed processes",
@@ -45,7 +47,7 @@ CHECKS = [
     Check("folders", machine.missing, SITE, machine.make_folders),
     Check("permissions", machine.permissions, SITE, machine.set_permissions),
     Check("owner of the data", machine.foreign_files, SITE, machine.own_files),
-    Check("release", machine.release_broken, "ansible-playbook deploy.yml"),
+    Check("release", machine.release_broken, "ansible-playbook deploy.yml -i <inventory>"),
     _unit("firewall unit", "horizonai-bots-firewall.service", f"{SITE} --tags firewall"),
     Check(
         "firewall rules",
@@ -98,7 +100,8 @@ CHECKS = [
     Check(
         "schema",
         service.schema,
-        "ansible-playbook deploy.yml; when it is empty, ansible-playbook restore.yml",
+        "ansible-playbook deploy.yml -i <inventory>; when it is empty, ansible-playbook restore.yml "
+        "-i <inventory>",
     ),
     Check(
         "spooled messages",

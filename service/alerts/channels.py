@@ -106,7 +106,7 @@ def channels_of(settings: Settings) -> Sequence[Channel]:
     if not found:
         raise SettingsError(
             "ALERT_URL or ALERT_COMMAND: one is needed to send alerts. On a server alert_url or "
-            "alert_command in the inventory, then `ansible-playbook site.yml --tags alerts`."
+            "alert_command in the inventory, then `ansible-playbook site.yml -i <inventory> --tags alerts`."
         )
     return found
 

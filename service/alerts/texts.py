@@ -41,7 +41,7 @@ _FIRING: Mapping[str, Mapping[str, str]] = {
         "dead_turn": "El bot {subject} (cliente {client_id}) tiene {count} turnos muertos, {new} nuevos; "
         "motivo del último: {reason}. Mire: sudo horizonctl dead list",
         "certificate": "El certificado de {subject} {state}. Renuévelo: "
-        "ansible-playbook site.yml --tags certbot",
+        "ansible-playbook site.yml -i <inventory> --tags certbot",
         "backup": "{state}. Mire: systemctl status horizonai-bots-backup",
         "unchecked": "No se puede vigilar {subject}: {what}.",
     },
@@ -54,7 +54,7 @@ _FIRING: Mapping[str, Mapping[str, str]] = {
         "dead_turn": "The bot {subject} (client {client_id}) has {count} dead turns, {new} of them new; "
         "why the last died: {reason}. Look: sudo horizonctl dead list",
         "certificate": "The certificate of {subject} {state}. Renew it: "
-        "ansible-playbook site.yml --tags certbot",
+        "ansible-playbook site.yml -i <inventory> --tags certbot",
         "backup": "{state}. Look: systemctl status horizonai-bots-backup",
         "unchecked": "{subject} cannot be watched: {what}.",
     },

@@ -28,7 +28,8 @@ def make_backup() -> str:
         raise BackupError("systemctl does not answer: look with `systemctl status`.") from None
     if known.returncode != 0:
         raise BackupError(
-            f"There is no {UNIT} on this host: `ansible-playbook backup.yml` on your machine brings it."
+            f"There is no {UNIT} on this host: `ansible-playbook backup.yml -i <inventory>` "
+            "on your machine brings it."
         )
     done = subprocess.run(
         [program, "start", "--no-ask-password", UNIT], capture_output=True, text=True

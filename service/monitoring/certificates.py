@@ -34,7 +34,7 @@ class Certificate:
     @property
     def fault(self) -> str | None:
         """What is wrong with it and what to do, in a sentence."""
-        remedy = "run ansible-playbook site.yml --tags certbot"
+        remedy = "run ansible-playbook site.yml -i <inventory> --tags certbot"
         if self.days is None:
             return f"The certificate of {self.domain} cannot be looked at ({self.reason})"
         if self.days < 0:

@@ -29,7 +29,7 @@ def sheets() -> ModuleType:
 def test_sheet_names_the_client_so_that_shell_and_ansible_understand(
     sheets: ModuleType, name: str
 ) -> None:
-    (sheet,) = sheets.sheets([{**report(), "name": name}], "bots1", "i")
+    (sheet,) = sheets.sheets([{**report(), "name": name}], "bots1", "-i i")
     line = next(line for line in sheet["content"].splitlines() if "nuevo-cliente.yml" in line)
     words = shlex.split(line)
     value = next(word for word in words if word.startswith(("nombre=", '{"nombre"')))
@@ -193,7 +193,7 @@ def report(**more: Any) -> dict[str, Any]:
 
 def test_a_sheet_tells_what_there_is_and_what_to_do(sheets: ModuleType) -> None:
     told = {**report(), "name": "La Cocina"}
-    (sheet,) = sheets.sheets([told], "bots1", "inventories/mine")
+    (sheet,) = sheets.sheets([told], "bots1", "-i inventories/mine")
 
     assert (sheet["client"], sheet["number"]) == ("la-cocina", "+15551234567")
     assert "Sus mensajes llegan a este servicio." in sheet["content"]
@@ -206,7 +206,7 @@ def test_a_sheet_lists_what_is_left_to_do_at_twilio(sheets: ModuleType) -> None:
     missing = report(state="missing", sid=None, status=None)
     offline = report(state="changed", status="OFFLINE")
 
-    first, second = sheets.sheets([missing, offline], "bots1", "i")
+    first, second = sheets.sheets([missing, offline], "bots1", "-i i")
 
     assert "1. La cuenta de Twilio no tiene todavía el remitente +15551234567" in first["content"]
     assert "Create new sender" in first["content"]

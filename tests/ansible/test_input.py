@@ -143,6 +143,15 @@ def test_without_a_host_it_is_said_how_to_name_one(
     assert sentence in ask.input_problems({}, wanted, hosts, servidor)[0]
 
 
+def test_without_an_inventory_the_whole_command_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"inventory": ("/dev/null",), "args": ("deploy.yml",)}
+    monkeypatch.setattr(ask.context, "CLIARGS", said)
+
+    (problem,) = ask.input_problems({}, [], ["localhost"])
+
+    assert "Add the one of yours to the command: ansible-playbook deploy.yml -i" in problem
+
+
 def test_tags_that_no_role_has_are_told(say: Say) -> None:
     say()
     known = ["all", "backup", "app_release", "app_configure"]
@@ -180,12 +189,17 @@ def test_every_variable_of_the_guides_is_known() -> None:
 
 
 def play(name: str, inventory: str, folder: Path, *options: str) -> tuple[int, str]:
+    return ansible(
+        name,
+        folder,
+        *(*options, "-i", inventory, "-c", "local", "-e", "ansible_become=false"),
+        *("-e", f"ansible_python_interpreter={sys.executable}"),
+    )
+
+
+def ansible(name: str, folder: Path, *options: str) -> tuple[int, str]:
     done = subprocess.run(
-        [
-            *(str(Path(sys.executable).parent / "ansible-playbook"), f"{name}.yml", *options),
-            *("-i", inventory, "-c", "local", "-e", "ansible_become=false"),
-            *("-e", f"ansible_python_interpreter={sys.executable}"),
-        ],
+        [str(Path(sys.executable).parent / "ansible-playbook"), f"{name}.yml", *options],
         cwd=REPOSITORY,
         env={**os.environ, "ANSIBLE_HOME": str(folder / "home"), "ANSIBLE_NOCOLOR": "1"},
         stdin=subprocess.DEVNULL,
@@ -201,6 +215,17 @@ def test_an_inventory_without_servers_fails_instead_of_doing_nothing(tmp_path: P
     assert code != 0
     assert "no host in the group horizon" in text
     assert "Disks are cleaned up" not in text
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in REPOSITORY.glob("*.yml")))
+def test_without_an_inventory_nothing_is_done_and_the_option_is_named(
+    tmp_path: Path, name: str
+) -> None:
+    code, text = ansible(name, tmp_path)
+
+    assert code != 0
+    assert f"ansible-playbook {name}.yml -i inventories/mine" in text
+    assert "ok=0 changed=0 unreachable=0 failed=1" in text
 
 
 def test_a_playbook_with_wrong_variables_stops_before_its_first_task(tmp_path: Path) -> None:

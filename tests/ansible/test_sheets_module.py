@@ -148,7 +148,7 @@ def test_a_file_that_is_no_sheet_is_not_written_over(tmp_path: Path) -> None:
 
 
 def test_what_playbooks_write_names_its_number_for_the_module(tmp_path: Path) -> None:
-    made = load("filter_plugins/horizon_client_sheets.py").sheets([report()], "bots1", "i")
+    made = load("filter_plugins/horizon_client_sheets.py").sheets([report()], "bots1", "-i i")
     folder = str(tmp_path)
 
     run("horizon_sheets", folder=folder, sheets=made)

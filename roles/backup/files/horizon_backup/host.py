@@ -71,7 +71,7 @@ class Config:
         except OSError as error:
             raise ToolError(
                 f"{path} cannot be read ({error.strerror}): run this as root, and "
-                "`ansible-playbook site.yml --tags backup` before."
+                "`ansible-playbook site.yml -i <inventory> --tags backup` before."
             ) from None
         redis = given.pop("redis")
         for name in ("folder", "admin_file", "drop_in"):

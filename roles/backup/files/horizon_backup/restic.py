@@ -128,8 +128,8 @@ class Restic:
         if not found:
             raise ToolError(
                 f"There is no backup of {self._config.host} in {self._config.repository}: take one "
-                "with `ansible-playbook backup.yml`, or set backup_host to the name that it was made "
-                "under."
+                "with `ansible-playbook backup.yml -i <inventory>`, or set backup_host to the name "
+                "that it was made under."
             )
         if wanted == LATEST:
             return found[-1]
@@ -176,12 +176,12 @@ class Restic:
         if _WRONG_PASSWORD.search(told):
             remedy = (
                 f"the password does not open {where}: put the one it was made with into "
-                "vault_backup_password and run `ansible-playbook site.yml --tags backup`"
+                "vault_backup_password and run `ansible-playbook site.yml -i <inventory> --tags backup`"
             )
         elif _NO_REPOSITORY.search(told):
             remedy = (
                 f"there is no repository at {where}: check backup_repository; "
-                "`ansible-playbook site.yml --tags backup` makes a new one"
+                "`ansible-playbook site.yml -i <inventory> --tags backup` makes a new one"
             )
         elif _LOCKED.search(told):
             remedy = (
