@@ -766,14 +766,15 @@ def test_a_backup_says_how_it_comes_back_where_it_was_taken(tmp_path: Path) -> N
     alone = summary(tmp_path, last, {})
     shared = summary(tmp_path, last, GROUPS)
 
-    here = "restore.yml -e snapshot=1a2b3c4d -e confirmar=work1"
+    back = f"restore.yml -i {os.path.relpath(tmp_path / 'hosts.yml')} -e snapshot=1a2b3c4d -e confirmar="
+    here = f"{back}work1"
     assert here in alone
     assert "one new server" not in alone
     # restore.yml refuses a cluster.
     assert here not in shared
     assert "one new server" in shared
     assert "backup_host: work1" in shared
-    assert "restore.yml -e snapshot=1a2b3c4d -e confirmar=<its name>" in shared
+    assert f"{back}<its name>" in shared
 
 
 def test_a_host_that_would_leave_is_not_said_to_have_left(tmp_path: Path) -> None:
