@@ -76,6 +76,10 @@ options:
     description: Check whether an address may move to this host from another one.
     type: bool
     default: false
+  first_boot_s:
+    description: Longest wait for cloud-init, which installs packages at the first boot, in seconds.
+    type: int
+    default: 600
   leaving:
     description: An older installation that will have made room by then; none when empty.
     type: dict
@@ -212,12 +216,15 @@ def main() -> None:
             "addresses": {"type": "list", "elements": "str", "default": []},
             "ports": {"type": "list", "elements": "dict", "default": [], "options": port},
             "vrrp": {"type": "bool", "default": False},
+            "first_boot_s": {"type": "int", "default": 600},
             "leaving": {"type": "dict", "default": {}, "options": leaving},
         },
         supports_check_mode=True,
     )
     clock = time.time()
+    unfinished = horizon_host.first_boot(ROOT, module.params["first_boot_s"])
     problems, notes = look(module.params)
+    problems = unfinished + problems
     module.exit_json(
         changed=False,
         problems=[finding._asdict() for finding in problems],

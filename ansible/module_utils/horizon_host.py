@@ -53,6 +53,23 @@ def system(root: Path) -> tuple[list[Finding], list[Finding]]:
     ], []
 
 
+def first_boot(root: Path, timeout_s: int) -> list[Finding]:
+    """Waits until cloud-init, where it is, has set the machine up; a problem when it does not end."""
+    program = root / "usr/bin/cloud-init"
+    if not program.exists():
+        return []
+    try:
+        subprocess.run([str(program), "status", "--wait"], capture_output=True, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        return [
+            Finding(
+                f"cloud-init still sets this machine up after {timeout_s} s.",
+                "look at `cloud-init status --long`, and run this again when it has ended.",
+            )
+        ]
+    return []
+
+
 FILES_OF_PARTS = {
     "balancer": "etc/nginx/sites-available/horizonai-bots.conf",
     "web": "etc/systemd/system/horizonai-bots.socket",

@@ -22,6 +22,35 @@ def write(root: Path, path: str, text: str) -> Path:
     return file
 
 
+def cloud_init(root: Path, text: str) -> Path:
+    """A program that notes that it was asked to wait."""
+    program = write(root, "usr/bin/cloud-init", f"#!/bin/sh\necho $* >{root}/asked\n{text}\n")
+    program.chmod(0o755)
+    return root / "asked"
+
+
+@pytest.mark.parametrize("end", ["exit 0", "exit 1", "exit 2"])
+def test_the_end_of_the_first_boot_is_waited_for(
+    host: ModuleType, tmp_path: Path, end: str
+) -> None:
+    asked = cloud_init(tmp_path, end)
+
+    assert host.first_boot(tmp_path, 60) == []
+    assert asked.read_text() == "status --wait\n"
+
+
+def test_a_machine_without_cloud_init_is_ready(host: ModuleType, tmp_path: Path) -> None:
+    assert host.first_boot(tmp_path, 60) == []
+
+
+def test_a_first_boot_that_does_not_end_is_a_problem(host: ModuleType, tmp_path: Path) -> None:
+    cloud_init(tmp_path, "exec sleep 600")
+
+    (problem,) = host.first_boot(tmp_path, 1)
+
+    assert "still sets this machine up after 1 s" in problem.problem
+
+
 @pytest.mark.parametrize(
     ("text", "problem", "warning"),
     [
