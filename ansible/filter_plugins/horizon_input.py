@@ -176,9 +176,9 @@ def _tag_problems(tags: Sequence[str]) -> list[str]:
     roles = {path.name for path in ROLES.iterdir()}
     known = roles | _tags_of_tasks() | ANSIBLE_TAGS | MOLECULE_TAGS
     return [
-        f"There is no tag {tag}. The tags are {', '.join(sorted(roles))}."
+        f"There is no tag {tag}. The tags, separated by commas, are {', '.join(sorted(roles))}."
         for tag in tags
-        if tag not in known
+        if tag and tag not in known
     ]
 
 

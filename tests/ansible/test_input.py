@@ -228,6 +228,26 @@ def test_without_an_inventory_nothing_is_done_and_the_option_is_named(
     assert "ok=0 changed=0 unreachable=0 failed=1" in text
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--tags", "certbot,nginx", "--tags", "nope"],
+        ["--tags", "certbot, nginx,nope,"],
+        ["--tags", "redis", "--skip-tags", "certbot, nope"],
+        ["-t", "all", "--skip-tags", "app", "--skip-tags", "nope"],
+    ],
+)
+def test_tags_are_taken_as_ansible_takes_them(tmp_path: Path, options: list[str]) -> None:
+    hosts = tmp_path / "hosts.yml"
+    hosts.write_text(json.dumps({"horizon": {"hosts": {"bots1": None}}}))
+
+    code, text = play("site", str(hosts), tmp_path, *options)
+
+    assert code != 0
+    assert set(re.findall(r"There is no tag (.*?)\. The tags", text)) == {"nope"}
+    assert "ok=0" in text
+
+
 def test_a_playbook_with_wrong_variables_stops_before_its_first_task(tmp_path: Path) -> None:
     hosts = tmp_path / "hosts.yml"
     hosts.write_text(json.dumps({"horizon": {"hosts": {"bots1": None}}}))
