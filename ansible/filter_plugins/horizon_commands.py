@@ -18,7 +18,7 @@ PLACEHOLDER = "-i <inventory>"
 
 
 def inventory_option(sources: Sequence[str]) -> str:
-    """`-i` for each of `ansible_inventory_sources`, with paths as seen from the caller's folder."""
+    """`-i` for each of `ansible_inventory_sources`, with short paths."""
     options = [f"-i {shlex.quote(_short(source))}" for source in sources]
     if context.CLIARGS.get("ask_vault_pass"):
         options.append("--ask-vault-pass")
@@ -33,8 +33,10 @@ def with_inventory(text: Any, sources: Sequence[str]) -> Any:
 
 
 def _short(source: str) -> str:
-    """A list of hosts, like `bots1,`, stays as it is."""
-    return os.path.relpath(source, os.environ.get("PWD")) if Path(source).exists() else source
+    """A path below the caller's folder as seen from there; others, and lists of hosts, as they are."""
+    folder = Path(os.environ.get("PWD") or Path.cwd())
+    path = Path(source)
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else source
 
 
 class FilterModule:

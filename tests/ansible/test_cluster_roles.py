@@ -766,7 +766,7 @@ def test_a_backup_says_how_it_comes_back_where_it_was_taken(tmp_path: Path) -> N
     alone = summary(tmp_path, last, {})
     shared = summary(tmp_path, last, GROUPS)
 
-    back = f"restore.yml -i {os.path.relpath(tmp_path / 'hosts.yml')} -e snapshot=1a2b3c4d -e confirmar="
+    back = f"restore.yml -i {tmp_path / 'hosts.yml'} -e snapshot=1a2b3c4d -e confirmar="
     here = f"{back}work1"
     assert here in alone
     assert "one new server" not in alone

@@ -62,9 +62,12 @@ def test_printed_commands_carry_every_inventory_of_the_run(
     (tmp_path / "our servers").mkdir()
     monkeypatch.setenv("PWD", str(tmp_path))
     monkeypatch.setattr(commands.context, "CLIARGS", {"ask_vault_pass": True})
-    sources = [str(tmp_path / "our servers"), "bots2,"]
+    sources = [str(tmp_path / "our servers"), "bots2,", "/srv/elsewhere"]
 
-    assert commands.inventory_option(sources) == "-i 'our servers' -i bots2, --ask-vault-pass"
+    assert (
+        commands.inventory_option(sources)
+        == "-i 'our servers' -i bots2, -i /srv/elsewhere --ask-vault-pass"
+    )
     assert commands.with_inventory(["run site.yml -i <inventory> again"], sources) == [
-        "run site.yml -i 'our servers' -i bots2, --ask-vault-pass again"
+        "run site.yml -i 'our servers' -i bots2, -i /srv/elsewhere --ask-vault-pass again"
     ]
