@@ -21,7 +21,7 @@ def proxies(
 
     Empty without a proxy. `no_proxy` has loopback and the private addresses of the servers besides.
     """
-    given = {str(name).lower(): str(value).strip() for name, value in environment.items()}
+    given = {str(name).lower(): str(value or "").strip() for name, value in environment.items()}
     every = given.get("all_proxy", "")
     found = {name: given.get(name) or every for name in PROXIES}
     found = {name: value for name, value in found.items() if value}

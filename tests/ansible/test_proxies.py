@@ -46,8 +46,10 @@ def test_one_proxy_for_all_is_one_for_each_protocol() -> None:
     assert found["http_proxy"] == found["https_proxy"] == PROXY
 
 
-@pytest.mark.parametrize("environment", [{}, {"PIP_INDEX_URL": "x"}, {"no_proxy": "x"}])
-def test_without_a_proxy_there_are_no_variables(environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "environment", [{}, {"PIP_INDEX_URL": "x"}, {"no_proxy": "x"}, {"http_proxy": None}]
+)
+def test_without_a_proxy_there_are_no_variables(environment: dict[str, Any]) -> None:
     assert known.proxies(environment, GROUPS, HOSTS) == {}
     assert known.apt_settings({}) == ""
 
