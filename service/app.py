@@ -26,6 +26,7 @@ from service.web.keeping import Keeper, RedisOrSpool, TwoHosts
 from service.web.middleware import RequestId
 from service.web.openapi import OpenApiResource
 from service.web.trial_mark import TrialMarks
+from service.web.twilio_request import PublicAddresses
 from service.web.webhook import WebhookResource
 
 
@@ -54,6 +55,7 @@ def _add_message_routes(
     app: falcon.App[Any, Any], container: Container, *, takes_messages: bool
 ) -> None:
     settings = container.settings
+    addresses = PublicAddresses(settings.public_urls)
     app.add_route(
         "/webhook/whatsapp",
         WebhookResource(
@@ -61,7 +63,7 @@ def _add_message_routes(
             keeper=_keeper(container),
             metrics=container.metrics,
             trial_marks=TrialMarks(settings.secret_key),
-            public_base_url=settings.public_base_url,
+            addresses=addresses,
             operator_auth_token=settings.twilio_auth_token,
             takes_messages=takes_messages,
         ),
@@ -71,7 +73,7 @@ def _add_message_routes(
         DeliveryStatusResource(
             directory=container.directory,
             deliveries=container.deliveries,
-            public_base_url=settings.public_base_url,
+            addresses=addresses,
             operator_auth_token=settings.twilio_auth_token,
         ),
     )

@@ -56,6 +56,14 @@ class Settings(BaseSettings):
         examples=["<at least 32 random characters>"],
     )
 
+    public_other_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Further addresses that Twilio calls, separated by commas. A message that came to "
+        "one of these host names is checked against its address; any other name counts as "
+        "`PUBLIC_BASE_URL`.",
+        examples=["https://bots.example.net"],
+    )
+
     # Model
     openai_api_key: str | None = Field(
         None, description="OpenAI key of the bots that have none of their own."
@@ -306,6 +314,16 @@ class Settings(BaseSettings):
     def _check_public_url(cls, value: str) -> str:
         return setting_rules.http_address(value, may_have_path=False)
 
+    @field_validator("public_other_urls", mode="before")
+    @classmethod
+    def _split_other_urls(cls, value: object) -> object:
+        return setting_rules.split(value)
+
+    @field_validator("public_other_urls")
+    @classmethod
+    def _check_other_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(setting_rules.http_address(each, may_have_path=False) for each in value)
+
     @field_validator("web_bind")
     @classmethod
     def _check_bind(cls, value: str) -> str:
@@ -380,6 +398,11 @@ class Settings(BaseSettings):
                 "REDIS_SENTINELS is set, so REDIS_URL must begin with redis:// or rediss://"
             )
         return self
+
+    @property
+    def public_urls(self) -> tuple[str, ...]:
+        """All addresses that Twilio may call, `PUBLIC_BASE_URL` first."""
+        return (self.public_base_url, *self.public_other_urls)
 
     @property
     def replica_wait_ms(self) -> int | None:

@@ -87,7 +87,7 @@ def _unhook(
         ) from error
     if sender is None:
         return "missing", []
-    if not leads_to(sender, container.settings.public_base_url):
+    if not leads_to(sender, container.settings.public_urls):
         return "elsewhere", []
     if check:
         return "change", []

@@ -5,7 +5,7 @@ Source: https://www.twilio.com/docs/whatsapp/api/senders, a public beta.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,10 +61,10 @@ def differences(held: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str,
     return found
 
 
-def leads_to(sender: Sender, public_base_url: str) -> bool:
-    """Whether any of its webhooks is at this address."""
-    addresses = (sender.webhook.get(name, "") for name in _URLS)
-    return any(address.startswith(public_base_url + "/") for address in addresses)
+def leads_to(sender: Sender, public_urls: Sequence[str]) -> bool:
+    """Whether any of its webhooks is at one of these addresses."""
+    prefixes = tuple(f"{url}/" for url in public_urls)
+    return any(sender.webhook.get(name, "").startswith(prefixes) for name in _URLS)
 
 
 class TwilioSenders:

@@ -9,7 +9,13 @@ from service.conversation.outage import OutageError
 from service.conversation.storable import storable
 from service.store.deliveries import Deliveries
 from service.store.directory import BotDirectory
-from service.web.twilio_request import FormError, TooLargeError, TwilioRequest, WrongTypeError
+from service.web.twilio_request import (
+    FormError,
+    PublicAddresses,
+    TooLargeError,
+    TwilioRequest,
+    WrongTypeError,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -22,12 +28,12 @@ class DeliveryStatusResource:
         *,
         directory: BotDirectory,
         deliveries: Deliveries,
-        public_base_url: str,
+        addresses: PublicAddresses,
         operator_auth_token: str | None,
     ) -> None:
         self._directory = directory
         self._deliveries = deliveries
-        self._public_base_url = public_base_url
+        self._addresses = addresses
         self._operator_auth_token = operator_auth_token
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
@@ -40,7 +46,7 @@ class DeliveryStatusResource:
 
     def _take(self, request: falcon.Request) -> tuple[str, str | None]:
         try:
-            form = TwilioRequest.read(request, self._public_base_url)
+            form = TwilioRequest.read(request, self._addresses)
         except WrongTypeError as error:
             return falcon.HTTP_415, str(error)
         except TooLargeError as error:

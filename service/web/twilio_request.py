@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hmac
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha1
 from urllib.parse import urlsplit, urlunsplit
 
@@ -34,6 +34,20 @@ class FormError(ValueError):
 
 class TooLargeError(ValueError):
     """The body is larger than any form of Twilio's."""
+
+
+class PublicAddresses:
+    """The addresses that Twilio may call, the first of them for requests that name none of them."""
+
+    __slots__ = ("_by_host", "_first")
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self._first = urls[0]
+        self._by_host = {host: url for url in reversed(urls) for host in _hosts(url)}
+
+    def called(self, request: falcon.Request) -> str:
+        """The configured address that the request's Host names; nothing else of it counts."""
+        return self._by_host.get((request.get_header("Host") or "").lower(), self._first)
 
 
 class TwilioRequest:
@@ -60,7 +74,7 @@ class TwilioRequest:
         self.fields: Mapping[str, str] = fields
 
     @classmethod
-    def read(cls, request: falcon.Request, public_base_url: str) -> TwilioRequest:
+    def read(cls, request: falcon.Request, addresses: PublicAddresses) -> TwilioRequest:
         """Parse the form, blank values kept. Raises WrongTypeError, FormError, TooLargeError."""
         if (request.content_type or "").split(";", 1)[0].strip().lower() != _FORM:
             raise WrongTypeError(f"the body must be {_FORM}")
@@ -77,7 +91,7 @@ class TwilioRequest:
         form = parse_query_string(text, keep_blank=True, csv=False)
         settings = request.get_header("X-Twilio-Webhooks-Signature-Settings") or ""
         return cls(
-            public_base_url + _raw_path(request),
+            addresses.called(request) + _raw_path(request),
             form,
             request.get_header("X-Twilio-Signature") or "",
             settings,
@@ -102,7 +116,10 @@ class TwilioRequest:
         for url in _with_other_port(self._url):
             if hmac.compare_digest(signature(url, self._form, auth_token), given):
                 return None
-        return "the signature does not match: check the auth token and PUBLIC_BASE_URL"
+        return (
+            "the signature does not match: check the auth token, and that the called address is "
+            "PUBLIC_BASE_URL or one of PUBLIC_OTHER_URLS"
+        )
 
 
 def signature(url: str, form: Mapping[str, str | list[str]], auth_token: str) -> bytes:
@@ -118,6 +135,15 @@ def signature(url: str, form: Mapping[str, str | list[str]], auth_token: str) ->
     # hmac.new keeps the interpreter's lock for texts this short; hmac.digest always lets go of it,
     # which costs a change of threads under load.
     return b64encode(hmac.new(auth_token.encode(), text.encode("utf-8", "replace"), sha1).digest())
+
+
+def _hosts(url: str) -> list[str]:
+    """What the header Host may say for this address."""
+    return [urlsplit(each).netloc.lower() for each in (url, *_with_scheme_port(url))]
+
+
+def _with_scheme_port(url: str) -> list[str]:
+    return [] if urlsplit(url).port is not None else _with_other_port(url)
 
 
 def _with_other_port(url: str) -> list[str]:

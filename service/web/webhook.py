@@ -23,7 +23,13 @@ from service.metrics import Metrics
 from service.store.directory import BotDirectory
 from service.web.keeping import Keeper
 from service.web.trial_mark import TrialMarks
-from service.web.twilio_request import FormError, TooLargeError, TwilioRequest, WrongTypeError
+from service.web.twilio_request import (
+    FormError,
+    PublicAddresses,
+    TooLargeError,
+    TwilioRequest,
+    WrongTypeError,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -49,7 +55,7 @@ class WebhookResource:
         keeper: Keeper,
         metrics: Metrics,
         trial_marks: TrialMarks,
-        public_base_url: str,
+        addresses: PublicAddresses,
         operator_auth_token: str | None,
         takes_messages: bool = True,
     ) -> None:
@@ -58,7 +64,7 @@ class WebhookResource:
         self._keeper = keeper
         self._metrics = metrics
         self._trial_marks = trial_marks
-        self._public_base_url = public_base_url
+        self._addresses = addresses
         self._operator_auth_token = operator_auth_token
         self._takes_messages = takes_messages
 
@@ -78,7 +84,7 @@ class WebhookResource:
     def _take(self, request: falcon.Request, started: float) -> tuple[str, str]:
         """What became of the message, and the HTTP status that says so."""
         try:
-            form = TwilioRequest.read(request, self._public_base_url)
+            form = TwilioRequest.read(request, self._addresses)
         except WrongTypeError as error:
             return _refuse("not_a_form", falcon.HTTP_415, reason=str(error))
         except FormError as error:

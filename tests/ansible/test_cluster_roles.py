@@ -21,7 +21,16 @@ import redis
 import yaml
 
 from service.settings import Settings
-from tests.ansible.cluster import ADDRESSES, GROUPS, PASSWORDS, Rendered, cluster, inventory, play
+from tests.ansible.cluster import (
+    ADDRESSES,
+    GROUPS,
+    PASSWORDS,
+    Rendered,
+    cluster,
+    inventory,
+    play,
+    render,
+)
 from tests.ansible.conftest import REPOSITORY, load
 from tests.security.nginx import BINARY, nginx_before
 from tests.server_process import free_port
@@ -60,6 +69,20 @@ def test_web_listens_for_the_balancer_on_the_private_address_alone(rendered: Ren
         "web1", "app", "horizonai-bots.service.j2"
     )
     assert ".socket" not in rendered.text("work1", "app", "horizonai-bots.service.j2")
+
+
+def test_every_name_of_a_balancer_gets_its_signatures_checked(tmp_path: Path) -> None:
+    """Also where only the balancer's own variables say the names."""
+    hosts: dict[str, dict[str, Any]] = {
+        name: {"cluster_address": address} for name, address in ADDRESSES.items()
+    }
+    hosts["bal1"]["nginx_domains"] = ["{{ app_domain }}", "whatsapp.example.net"]
+    rendered = render(tmp_path, GROUPS, hosts)
+
+    for host in ("web1", "work1"):
+        settings = rendered.text(host, "app", "env.j2")
+        assert 'PUBLIC_BASE_URL="https://bots.example.test"' in settings
+        assert 'PUBLIC_OTHER_URLS="https://whatsapp.example.net"' in settings
 
 
 def test_all_hosts_have_the_same_settings(rendered: Rendered) -> None:

@@ -195,6 +195,32 @@ def test_no_header_says_which_address_was_called(two_bots: Stack, header: str) -
     assert post(two_bots, list(fields.items()), sign(fields), **claimed) == 200
 
 
+def test_a_second_address_is_only_the_one_that_is_configured(make_stack: MakeStack) -> None:
+    """The Host chooses among the configured addresses, and makes none."""
+    other = "https://second.example.test"
+    stack = make_stack(PUBLIC_BASE_URL=ORIGIN, PUBLIC_OTHER_URLS=other)
+    stack.add_bot()
+    for host, url, status in (
+        ("second.example.test", other, 200),
+        ("bots.example.test", ORIGIN, 200),
+        ("second.example.test", ORIGIN, 403),
+        ("bots.example.test", other, 403),
+        ("evil.example", "https://evil.example", 403),
+        ("evil.example", other, 403),
+        ("evil.example", ORIGIN, 200),
+        ("second.example.test.evil.example", other, 403),
+        ("second.example.test:8443", other, 403),
+        ("second.example.test, evil.example", "https://evil.example", 403),
+    ):
+        fields = form()
+        assert post(stack, list(fields.items()), sign(fields, url=url + PATH), Host=host) == status
+    fields = form()
+    signature = sign(fields, url=other + PATH)
+    for header in ("X_Forwarded_Host", "Forwarded", "X_Host"):
+        claimed = {header: "host=second.example.test" if header == "Forwarded" else other[8:]}
+        assert post(stack, list(fields.items()), signature, **claimed) == 403
+
+
 @pytest.mark.parametrize(
     "signature",
     [

@@ -62,9 +62,11 @@ def test_a_sender_is_found_over_pages_and_pointed_here(
     )
     assert after.webhook == our_webhook(BASE)
     assert differences(after.webhook, our_webhook(BASE)) == {}
-    assert leads_to(after, BASE)
+    assert leads_to(after, (BASE,))
+    assert leads_to(after, ("https://first.example.com", BASE))
+    assert not leads_to(after, ("https://first.example.com",))
     senders.set_webhook(ACCOUNT_SID, AUTH_TOKEN, after.sid, no_webhook())
-    assert not leads_to(senders.of_account(ACCOUNT_SID, AUTH_TOKEN)[BOT], BASE)
+    assert not leads_to(senders.of_account(ACCOUNT_SID, AUTH_TOKEN)[BOT], (BASE,))
 
 
 def test_methods_that_are_not_told_are_post() -> None:
@@ -80,7 +82,7 @@ def test_methods_that_are_not_told_are_post() -> None:
 def test_an_address_that_only_begins_like_ours_is_anothers() -> None:
     other = Sender("XE1", BOT, "ONLINE", {"callback_url": BASE + ".evil.test/webhook/whatsapp"})
 
-    assert not leads_to(other, BASE)
+    assert not leads_to(other, (BASE,))
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
         ("PUBLIC_BASE_URL", "https://b.example.com/a/path"),
         ("PUBLIC_BASE_URL", "https://[::1"),
         ("PUBLIC_BASE_URL", "bots.example.com"),
+        ("PUBLIC_OTHER_URLS", "https://b.example.com,c.example.com"),
+        ("PUBLIC_OTHER_URLS", "https://b.example.com/a/path"),
         ("OPENAI_BASE_URL", "https://api.example.com:0"),
         ("REDIS_URL", "redis://127.0.0.1:abc/0"),
         ("REDIS_URL", "redis://:hidden@127.0.0.1:6379/x"),

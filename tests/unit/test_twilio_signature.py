@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
-from service.web.twilio_request import TwilioRequest, signature
+from service.web.twilio_request import PublicAddresses, TwilioRequest, signature
 
 URL = "https://bots.example.com/webhook/whatsapp?x=1"
 words = st.text(
@@ -47,7 +47,7 @@ def test_a_posted_form_is_read_as_twilio_signs_it(pairs: list[tuple[str, str]]) 
     request = falcon.testing.create_req(
         method="POST", path="/webhook/whatsapp", body=urlencode(pairs), headers=headers
     )
-    received = TwilioRequest.read(request, "https://a.example")
+    received = TwilioRequest.read(request, PublicAddresses(("https://a.example",)))
     assert received.signature_fault("token") is None
     assert received.fields == {name: each[-1] for name, each in form.items()}
 
@@ -63,7 +63,7 @@ def read(url: str, signed_url: str, algorithm: str | None = None) -> str | None:
     request = falcon.testing.create_req(
         method="POST", path="/webhook/whatsapp", body=urlencode(form), headers=headers
     )
-    return TwilioRequest.read(request, url).signature_fault("token")
+    return TwilioRequest.read(request, PublicAddresses((url,))).signature_fault("token")
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,47 @@ def test_another_algorithm_is_refused() -> None:
     signed = "https://a.example/webhook/whatsapp"
     assert read("https://a.example", signed, "key=k,algorithm=HMAC_SHA1") is None
     assert read("https://a.example", signed, "key=k,algorithm=HMAC_SHA256") is not None
+
+
+@pytest.mark.parametrize(
+    ("host", "signed", "genuine"),
+    [
+        ("a.example", "https://a.example", True),
+        ("b.example", "https://b.example", True),
+        ("B.Example", "https://b.example", True),
+        ("b.example:443", "https://b.example", True),
+        ("b.example:444", "https://b.example", False),
+        ("c.example:8443", "https://c.example:8443", True),
+        ("b.example", "https://a.example", False),
+        ("a.example", "https://b.example", False),
+        ("evil.example", "https://evil.example", False),
+        ("evil.example", "https://b.example", False),
+        ("b.example.evil.example", "https://b.example", False),
+        ("b.example@evil.example", "https://b.example", False),
+        # A name that is not configured is read as the first: requests of this host have none.
+        ("localhost", "https://a.example", True),
+        ("", "https://a.example", True),
+    ],
+)
+def test_the_host_chooses_among_the_configured_addresses(
+    host: str, signed: str, genuine: bool
+) -> None:
+    form = {"Body": "hola", "To": "whatsapp:+56911110000"}
+    signature = RequestValidator("token").compute_signature(signed + "/webhook/whatsapp", form)
+    request = falcon.testing.create_req(
+        method="POST",
+        path="/webhook/whatsapp",
+        body=urlencode(form),
+        headers={
+            "Content-Type": "application/x-www-form-urlencoded",
+            "X-Twilio-Signature": signature,
+            "Host": host,
+        },
+    )
+    addresses = PublicAddresses(
+        ("https://a.example", "https://b.example", "https://c.example:8443")
+    )
+
+    received = TwilioRequest.read(request, addresses)
+
+    assert (received.signature_fault("token") is None) == genuine
