@@ -9,12 +9,21 @@ short_description: Packs a version of the service from the controller's Git repo
 description:
   - Names the release after the commit's time and hash, so the same version has the same name everywhere.
   - A working tree with changes is refused, because what would run could not be found again.
+  - So is a version without the commit that runs, which an old checkout would ship.
 options:
   repository: {description: The checkout., type: path, required: true}
   version: {description: Tag or commit., type: str, default: HEAD}
   folder: {description: Where the archive is kept., type: path, required: true}
   allow_dirty:
     description: Take the working tree as it is, when it has changes and O(version) is HEAD.
+    type: bool
+    default: false
+  running:
+    description: The commit that runs on the host; empty when none does.
+    type: str
+    default: ""
+  allow_older:
+    description: Take a version although it does not hold the commit that runs.
     type: bool
     default: false
 """
@@ -51,6 +60,8 @@ ARGUMENTS: dict[str, Any] = {
     "version": {"type": "str", "default": "HEAD"},
     "folder": {"type": "path", "required": True},
     "allow_dirty": {"type": "bool", "default": False},
+    "running": {"type": "str", "default": ""},
+    "allow_older": {"type": "bool", "default": False},
 }
 
 
@@ -64,18 +75,68 @@ class Repository:
 
     def git(self, *arguments: str, env: dict[str, str] | None = None) -> bytes:
         """Raises BuildError with git's own words."""
+        result = self._run(*arguments, env=env)
+        if result.returncode:
+            raise BuildError(result.stderr.decode(errors="replace").strip())
+        return result.stdout
+
+    def _run(
+        self, *arguments: str, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
         try:
-            result = subprocess.run(
+            return subprocess.run(
                 ["git", "-C", str(self._folder), *arguments],
-                env={**os.environ, **(env or {})},
+                # Its words are compared with English ones.
+                env={**os.environ, "LC_ALL": "C", "LANGUAGE": "", **(env or {})},
                 capture_output=True,
                 check=False,
             )
         except FileNotFoundError:
-            raise BuildError("git is missing here. Remedy: apt-get install git.") from None
-        if result.returncode:
+            raise BuildError(
+                "git is not installed on the machine that runs Ansible. Remedy: apt-get install git."
+            ) from None
+
+    def check(self) -> None:
+        """Raises BuildError when the folder is no checkout that git reads."""
+        try:
+            top = Path(self.text("rev-parse", "--show-toplevel"))
+        except BuildError as error:
+            if "dubious ownership" in str(error):
+                raise BuildError(
+                    f"The checkout {self._folder} belongs to another user, so git does not read it. "
+                    "Remedy: run Ansible as that user, or, when you trust the folder: "
+                    f"git config --global --add safe.directory {self._folder}"
+                ) from None
+            if "not a git repository" not in str(error):
+                raise
+            raise self._no_checkout() from None
+        if not top.samefile(self._folder):
+            raise self._no_checkout(f" (it lies inside another one, {top})")
+        if self._run("rev-parse", "--verify", "--quiet", "HEAD").returncode:
+            raise BuildError(
+                f"The checkout {self._folder} has no commit yet. Remedy: git -C {self._folder} add "
+                f"--all && git -C {self._folder} commit --message 'First version'"
+            )
+
+    def _no_checkout(self, where: str = "") -> BuildError:
+        return BuildError(
+            f"{self._folder} is not a Git checkout{where}, so no version can be taken from it: a "
+            "downloaded archive has no history. Remedy: git clone the project's address, copy "
+            "your folder of inventories/ into the clone, and run the playbook there."
+        )
+
+    def is_shallow(self) -> bool:
+        return self.text("rev-parse", "--is-shallow-repository") == "true"
+
+    def knows(self, commit: str) -> bool:
+        return self._run("cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
+
+    def holds(self, commit: str, ancestor: str) -> bool:
+        """Whether a commit is built upon another one, or is that one."""
+        result = self._run("merge-base", "--is-ancestor", ancestor, commit)
+        if result.returncode > 1:
             raise BuildError(result.stderr.decode(errors="replace").strip())
-        return result.stdout
+        return result.returncode == 0
 
     def text(self, *arguments: str, env: dict[str, str] | None = None) -> str:
         return self.git(*arguments, env=env).decode().strip()
@@ -95,14 +156,18 @@ def build(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     version = parameters["version"]
     if version.startswith("-"):
         raise BuildError(f"{version} is no tag or commit.")
+    repository.check()
     try:
         commit = repository.text("rev-parse", "--verify", "--quiet", f"{version}^{{commit}}")
     except BuildError as error:
+        fetch = "git fetch --unshallow --tags" if repository.is_shallow() else "git fetch --tags"
         raise BuildError(
             str(error)
-            or f"There is no version {version} in this repository. Remedy: `git fetch --tags`, then "
+            or f"There is no version {version} in this checkout. Remedy: `{fetch}`, then "
             "`git tag` and `git log --oneline` show what there is."
         ) from None
+    if parameters["running"] and not parameters["allow_older"]:
+        _refuse_older(repository, version, commit, parameters["running"])
     tree = commit
     stamp = repository.text(
         *("show", "--no-patch", "--format=%cd", "--date=format-local:%Y%m%d%H%M%S", commit),
@@ -140,6 +205,33 @@ def build(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         "archive": str(archive),
         "lock_hash": hashlib.sha256(lock).hexdigest(),
     }
+
+
+def _refuse_older(repository: Repository, version: str, commit: str, running: str) -> None:
+    """Raises BuildError when what runs would be lost."""
+    anyway = "to ship it all the same: -e app_allow_older=true"
+    name = f"{version} ({commit[:12]})"
+    if repository.knows(running) and repository.holds(commit, running):
+        return
+    if repository.is_shallow():
+        raise BuildError(
+            f"Whether {name} is older than {running[:12]}, which runs, cannot be seen in this "
+            f"checkout: it lacks the older commits. Remedy: git fetch --unshallow; or, {anyway}."
+        )
+    if not repository.knows(running):
+        raise BuildError(
+            f"{running[:12]}, which runs, is not in this checkout, so {name} is older, or another "
+            f"branch's. Remedy: git fetch --all, then git pull; or, {anyway}."
+        )
+    if repository.holds(running, commit):
+        raise BuildError(
+            f"{name} is older than {running[:12]}, which runs. Remedy: git pull, to ship the newest; "
+            f"ansible-playbook rollback.yml, to go back; or, {anyway}."
+        )
+    raise BuildError(
+        f"{name} does not hold {running[:12]}, which runs: they are on different branches. Remedy: "
+        f"merge it, or name a version that holds it; or, {anyway}."
+    )
 
 
 def _write(archive: Path, tar: bytes) -> None:
