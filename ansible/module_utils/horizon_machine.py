@@ -13,9 +13,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.horizon_migrations import Migration
+from ansible.module_utils.horizon_migrations import read as read_migrations
 from ansible.module_utils.horizon_redis_client import Redis, RedisError
 from ansible.module_utils.horizon_releases import (
     WEB,
@@ -28,6 +31,9 @@ from ansible.module_utils.horizon_sentinels import url_of_primary
 WANTS = Path("/etc/systemd/system/horizonai-bots.service.wants")
 PATTERNS = ("horizonai-bots@*.service", "horizonai-bots-worker@*.service")
 COMMAND_TIMEOUT_S = 600
+SAVE_TIMEOUT_S = 4 * 3600
+BACKUP_SUFFIXES = (".db", ".dump")
+"""Of SQLite's file and PostgreSQL's dump."""
 ANSWER_TIMEOUT_S = 5
 HORIZONCTL = "/usr/local/bin/horizonctl"
 LOG_LINES = 60
@@ -38,12 +44,19 @@ class Machine:
     """Implements `horizon_releases.Host`."""
 
     def __init__(
-        self, root: Path, run_folder: Path, env_file: Path, backup_folder: Path | None
+        self,
+        root: Path,
+        run_folder: Path,
+        env_file: Path,
+        backup_folder: Path | None,
+        *,
+        is_postgresql: bool = False,
     ) -> None:
         self._root = root
         self._env_file = env_file
         self._run_folder = run_folder
         self._backup_folder = backup_folder
+        self._backup_suffix = ".dump" if is_postgresql else ".db"
 
     def units(self) -> list[str]:
         lines = self._systemctl("list-units", "--all", "--plain", "--no-legend", *PATTERNS)
@@ -111,15 +124,24 @@ class Machine:
             raise ReleaseError(f"it cannot read the database's schema: {reason}") from None
         return dict(schema)
 
+    def migrations(self, release: str) -> list[Migration]:
+        try:
+            return read_migrations(self._root / "releases" / release)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ReleaseError(f"the migrations of {release} cannot be read: {error}") from None
+
     def migrate(self, release: str, *, is_new: bool) -> None:
         if self._backup_folder is not None and not is_new:
-            file = self._backup_folder / f"before-{release}.db"
+            file = self._backup_folder / f"before-{release}{self._backup_suffix}"
             if not self._backup_folder.exists():
                 self._backup_folder.mkdir(mode=0o700)
                 home = self._backup_folder.parent.stat()
                 os.chown(self._backup_folder, home.st_uid, home.st_gid)
             self._must(
-                release, "the database cannot be saved", "db", "backup", "--force", str(file)
+                release,
+                "the database cannot be saved before its migration, and is as it was",
+                *("db", "backup", "--force", str(file)),
+                timeout_s=SAVE_TIMEOUT_S,
             )
             self._drop_old_backups()
         self._must(release, "its migration failed, and the database is as it was", "db", "upgrade")
@@ -204,25 +226,34 @@ class Machine:
 
     def _drop_old_backups(self, keep: int = 5) -> None:
         assert self._backup_folder is not None  # noqa: S101 # told to the type checker
-        found = sorted(self._backup_folder.glob("before-*.db"), key=lambda f: f.stat().st_mtime)
+        files = (self._backup_folder.glob(f"before-*{suffix}") for suffix in BACKUP_SUFFIXES)
+        found = sorted(chain.from_iterable(files), key=lambda file: file.stat().st_mtime)
         for file in found[:-keep]:
             file.unlink()
 
-    def _must(self, release: str, sentence: str, *command: str) -> None:
-        code, output, errors = self._horizonctl(release, *command)
+    def _must(
+        self, release: str, sentence: str, *command: str, timeout_s: float = COMMAND_TIMEOUT_S
+    ) -> None:
+        code, output, errors = self._horizonctl(release, *command, timeout_s=timeout_s)
         if code:
             reason = _last_line(errors) or _last_line(output) or f"exit code {code}"
             raise ReleaseError(f"{sentence}: {reason}")
 
-    def _horizonctl(self, release: str, *command: str) -> tuple[int, str, str]:
-        result = subprocess.run(
-            [HORIZONCTL, *command],
-            env={**os.environ, "HORIZON_RELEASE": release},
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-        )
+    def _horizonctl(
+        self, release: str, *command: str, timeout_s: float = COMMAND_TIMEOUT_S
+    ) -> tuple[int, str, str]:
+        try:
+            result = subprocess.run(
+                [HORIZONCTL, *command],
+                env={**os.environ, "HORIZON_RELEASE": release},
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            words = " ".join(command[:2])
+            raise ReleaseError(f"`horizonctl {words}` took longer than {timeout_s:.0f} s") from None
         return result.returncode, result.stdout, result.stderr
 
     def _systemctl(self, *arguments: str) -> str:

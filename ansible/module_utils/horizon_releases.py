@@ -15,10 +15,12 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from ansible.module_utils.horizon_migrations import Migration, left_behind, newest
 
 WEB = re.compile(r"^horizonai-bots@(?P<instance>[^@]+)\.service$")
 WORKER = re.compile(r"^horizonai-bots-worker@(?P<instance>[^@]+)-(?P<number>\d+)\.service$")
@@ -88,6 +90,9 @@ class Host(Protocol):
 
     def schema(self, release: str) -> dict[str, Any]:
         """`horizonctl db current --json` of that release. Raises ReleaseError."""
+
+    def migrations(self, release: str) -> list[Migration]:
+        """Those of an installed release. Raises ReleaseError."""
 
     def migrate(self, release: str, *, is_new: bool) -> None:
         """Bring the database, which has no tables yet when it is new, to the release's schema.
@@ -190,6 +195,8 @@ class Wanted:
     """New workers start when the old ones have ended: where memory holds no more. Web still overlaps."""
     web: bool = True
     """Whether this host runs web; one that runs none has workers."""
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
+    """Releases of other hosts with the same database, each with the newest schema it knows."""
 
     def units(self, instance: str) -> list[str]:
         """Of an instance, web first."""
@@ -239,7 +246,7 @@ def activate(journal: Journal, host: Host, wanted: Wanted, limits: Limits) -> Ou
     before = journal.running
     try:
         _clear_strays(journal, host, wanted, steps)
-        _migrate(host, wanted.release, steps)
+        _migrate(host, wanted, steps)
         host.probe(wanted.release)
         steps.append("probed on a private socket")
         instance = _start_beside(host, wanted, limits, steps)
@@ -277,7 +284,8 @@ def _clear_strays(journal: Journal, host: Host, wanted: Wanted, steps: list[str]
         steps.append("ended what an interrupted run had left")
 
 
-def _migrate(host: Host, release: str, steps: list[str]) -> None:
+def _migrate(host: Host, wanted: Wanted, steps: list[str]) -> None:
+    release = wanted.release
     schema = host.schema(release)
     if schema["runs"]:
         return
@@ -287,7 +295,15 @@ def _migrate(host: Host, release: str, steps: list[str]) -> None:
             f"and which its code ({schema['release']}) does not know. Remedy: deploy a version that "
             "knows this schema, or restore a backup from before it."
         )
-    host.migrate(release, is_new=schema["state"] == "empty")
+    is_new = schema["state"] == "empty"
+    if not is_new:
+        here = {release_of(str(instance_of(unit))) for unit in host.units()}
+        running = {name: newest(host.migrations(name)) for name in here} | dict(wanted.elsewhere)
+        running.pop(release, None)
+        reason = left_behind(host.migrations(release), running)
+        if reason:
+            raise ReleaseError(reason)
+    host.migrate(release, is_new=is_new)
     steps.append(f"database at {schema['release']}")
 
 

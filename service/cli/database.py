@@ -1,4 +1,4 @@
-"""`db`: the database's schema, a copy of an SQLite file, and the way into another database."""
+"""`db`: the database's schema, a copy of it in one file, and the way into another database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -78,27 +78,17 @@ def backup(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Copy an SQLite database, while it is used, into one file."""
+    """Copy the database, while it is used, into one file: SQLite's own, or one for pg_restore."""
     from service.cli.named_files import writing_named
-    from service.store.backup import BackupError, back_up
+    from service.store.backup import BackupError
     from service.store.database import sqlite_path
 
     url = load_settings().sqlalchemy_url
-    if not url.startswith("sqlite:///"):
-        raise CommandError("This is for SQLite: PostgreSQL is backed up with pg_dump.", USAGE)
-    source = sqlite_path(url)
-    if _is_same(file, source):
+    if url.startswith("sqlite:///") and _is_same(file, sqlite_path(url)):
         raise CommandError(f"{file} is the database itself: name another file.")
     try:
-        with (
-            writing_named(file, replace=force) as out,
-            TemporaryDirectory(
-                prefix=".backup-", dir=source.parent if source.exists() else None
-            ) as folder,
-        ):
-            size = back_up(source, Path(folder) / "copy")
-            with open(Path(folder) / "copy", "rb") as copy:
-                shutil.copyfileobj(copy, out)
+        with writing_named(file, replace=force) as out:
+            size = _copy_into(out, url)
     except FileExistsError:
         raise CommandError(f"{file} exists: name another file, or add --force.") from None
     except OSError as error:
@@ -109,6 +99,24 @@ def backup(
         print_json({"file": str(file), "bytes": size})
     else:
         print_line(f"The database was copied to {file} ({size} bytes).")
+
+
+def _copy_into(out: BinaryIO, url: str) -> int:
+    """The size in bytes. Raises BackupError and OSError."""
+    from service.store.backup import back_up
+    from service.store.database import sqlite_path
+    from service.store.pg_copy import dump_into
+
+    if not url.startswith("sqlite:///"):
+        return dump_into(out, url)
+    source = sqlite_path(url)
+    beside = source.parent if source.exists() else None
+    with TemporaryDirectory(prefix=".backup-", dir=beside) as folder:
+        copy = Path(folder) / "copy"
+        size = back_up(source, copy)
+        with open(copy, "rb") as whole:
+            shutil.copyfileobj(whole, out)
+    return size
 
 
 @app.command("copy")

@@ -10,6 +10,7 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
@@ -22,7 +23,7 @@ _TOLD_CHARS = 500
 
 
 def dump(database: Database, url: str, target: Path, *, replace: bool = False) -> Census:
-    """Write the dump with mode 0600, and count what is in it: both see one moment.
+    """Write the dump, and count what is in it: both see one moment.
 
     Raises:
         BackupError: the target exists or cannot be written, or pg_dump failed.
@@ -32,17 +33,26 @@ def dump(database: Database, url: str, target: Path, *, replace: bool = False) -
         raise BackupError(f"{target} exists: name another file, or add --force.")
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with database.snapshot() as connection:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file, database.snapshot() as connection:
             snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
-            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            _run(["pg_dump", f"--snapshot={snapshot}", *_DUMP, f"--file={temporary}"], url)
-            found = census(connection)
+            dump_into(file, url, f"--snapshot={snapshot}")
+            counted = census(connection)
         temporary.rename(target)
     except OSError as error:
         raise BackupError(f"{target} cannot be written: {error.strerror or error}.") from error
     finally:
         temporary.unlink(missing_ok=True)
-    return found
+    return counted
+
+
+def dump_into(file: BinaryIO, url: str, *options: str) -> int:
+    """Write the dump into an open file, whatever release made its tables; its size in bytes.
+
+    Raises BackupError.
+    """
+    _run(["pg_dump", *options, *_DUMP], url, stdout=file.fileno())
+    return os.fstat(file.fileno()).st_size
 
 
 def load(url: str, source: Path) -> None:
@@ -61,13 +71,13 @@ _RESTORE = (
 )
 
 
-def _run(command: Sequence[str], url: str) -> None:
+def _run(command: Sequence[str], url: str, stdout: int = subprocess.DEVNULL) -> None:
     try:
         ended = subprocess.run(
             command,
             env={**os.environ, **_environment(url)},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             check=False,
         )
@@ -76,8 +86,14 @@ def _run(command: Sequence[str], url: str) -> None:
             f"{command[0]} is not installed: apt-get install postgresql-client."
         ) from None
     if ended.returncode:
-        told = ended.stderr.decode(errors="replace").strip()[:_TOLD_CHARS]
-        raise BackupError(f"{command[0]} failed: {told}")
+        told = " ".join(ended.stderr.decode(errors="replace").split())[:_TOLD_CHARS]
+        remedy = (
+            " Remedy: install the client of the server's version (postgresql-client-<version> of "
+            "apt.postgresql.org)."
+            if "server version mismatch" in told
+            else ""
+        )
+        raise BackupError(f"{command[0]} failed: {told}{remedy}")
 
 
 def _environment(url: str) -> Mapping[str, str]:

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.ansible.conftest import REPOSITORY
+
+migrations = importlib.import_module("ansible.module_utils.horizon_migrations")
 releases = importlib.import_module("ansible.module_utils.horizon_releases")
 ReleaseError = releases.ReleaseError
 
@@ -36,6 +39,8 @@ class FakeHost:
             "release": "1",
         }
         self.breaks: dict[str, str] = {}
+        self.known: dict[str, list[Any]] = {}
+        self.migrated: list[str] = []
         self.now = 0.0
         self.history: list[str] = []
         self._pid = 100
@@ -83,7 +88,11 @@ class FakeHost:
     def schema(self, release: str) -> dict[str, Any]:
         return self.revision
 
+    def migrations(self, release: str) -> list[Any]:
+        return self.known.get(release, [])
+
     def migrate(self, release: str, *, is_new: bool) -> None:
+        self.migrated.append(release)
         if self._stage(release) == "migration":
             raise ReleaseError("its migration failed")
         self.revision = self.revision | {"runs": True, "state": "at head"}
@@ -332,3 +341,81 @@ def test_a_host_that_gives_web_up_keeps_its_workers(journal: Any, host: FakeHost
     activate(journal, host, dataclasses.replace(want(A, config="other"), web=False))
 
     assert host.units() == releases.worker_units(f"{A}:2", 2)
+
+
+def known(*oldest_codes: int) -> list[Any]:
+    """A release's migrations, each with the oldest code that works on its schema."""
+    return [
+        migrations.Migration(number, oldest, f"{number:04}_change.py")
+        for number, oldest in enumerate(oldest_codes, 1)
+    ]
+
+
+def test_a_migration_that_leaves_the_running_release_behind_is_refused_before_it_is_made(
+    journal: Any, host: FakeHost
+) -> None:
+    host.known = {A: known(1, 1), B: known(1, 1, 1, 3)}
+    activate(journal, host, want(A))
+    host.revision |= {"runs": False, "state": "behind"}
+    host.break_at(B, "probe")
+
+    with pytest.raises(ReleaseError) as error:
+        activate(journal, host, want(B))
+
+    assert host.migrated == []
+    text = str(error.value)
+    assert f"{A} (schema 0002) would stop answering" in text
+    assert "--diff-filter=A -- service/store/migrations/versions/0004_change.py)^" in text
+    assert f"Now: {A} still serves" in text
+
+
+def test_a_migration_that_the_running_release_bears_is_made(journal: Any, host: FakeHost) -> None:
+    host.known = {A: known(1, 1), B: known(1, 1, 2)}
+    activate(journal, host, want(A))
+    host.revision |= {"runs": False, "state": "behind"}
+
+    activate(journal, host, want(B))
+
+    assert host.migrated == [B]
+
+
+def test_a_release_of_another_host_is_not_left_behind_either(journal: Any, host: FakeHost) -> None:
+    host.known = {B: known(1, 1, 2), C: known(1, 1, 2, 3)}
+    activate(journal, host, want(B))
+    host.revision |= {"runs": False, "state": "behind"}
+
+    with pytest.raises(ReleaseError, match=rf"{A} \(schema 0002\) would stop answering"):
+        activate(journal, host, dataclasses.replace(want(C), elsewhere={A: 2, B: 3, C: 4}))
+    activate(journal, host, dataclasses.replace(want(C), elsewhere={B: 3, C: 4}))
+
+    assert host.migrated == [C]
+
+
+def test_an_empty_database_leaves_nobody_behind(journal: Any, host: FakeHost) -> None:
+    host.known = {A: known(1, 2)}
+    host.revision |= {"runs": False, "state": "empty"}
+
+    activate(journal, host, dataclasses.replace(want(A), elsewhere={B: 1}))
+
+    assert host.migrated == [A]
+
+
+def test_migrations_are_read_as_the_service_reads_them(tmp_path: Path) -> None:
+    from service.store.database import Database
+    from service.store.migrations_state import MigrationState
+
+    own = migrations.read(REPOSITORY)
+
+    state = MigrationState(Database(f"sqlite:///{tmp_path}/bots.db"))
+    script = state._script.get_revision(state.head)
+    assert migrations.newest(own) == int(state.head)
+    assert own[-1].oldest_code == int(script.module.oldest_code)
+
+
+def test_a_migration_without_its_oldest_code_is_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / migrations.FOLDER
+    folder.mkdir(parents=True)
+    (folder / "0001_change.py").write_text('revision = "0001"\n')
+
+    with pytest.raises(ValueError, match="0001_change.py says no 'oldest_code'"):
+        migrations.read(tmp_path)

@@ -1,7 +1,8 @@
-"""`horizonctl db backup`: a whole copy of an SQLite database that is in use, or none."""
+"""`horizonctl db backup`: a whole copy of a database that is in use, or none."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import threading
@@ -9,10 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from service.store.database import Database
 from service.store.migrations_state import MigrationState
+from service.store.pg_copy import load
 from tests.integration.test_cli import Ctl, ctl, service_environment
+from tests.servers import RealPostgres
 
 __all__ = ["ctl", "service_environment"]  # fixtures
 
@@ -114,6 +118,56 @@ def test_what_cannot_be_copied_is_named(
 
     result = ctl("db", "backup", "copy.db")
 
-    assert result.code == (2 if url.startswith("postgresql") else 1)
+    assert result.code == 1
     assert ("pg_dump" if url.startswith("postgresql") else "DATABASE_URL") in result.err
     assert not (tmp_path / "nowhere.db").exists()
+
+
+def test_postgresql_is_dumped_as_it_is_and_comes_back(
+    service_environment: dict[str, str],
+    ctl: Ctl,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    postgres_url: str,
+    postgres_server: RealPostgres,
+) -> None:
+    """Also with tables of another release, as before a migration."""
+    monkeypatch.setenv("PATH", f"{postgres_server.binaries()}:{os.environ['PATH']}")
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE bots RENAME TO bots_of_another_release"))
+        connection.execute(text("CREATE TABLE kept (name TEXT)"))
+        connection.execute(text("INSERT INTO kept VALUES ('one')"))
+
+    result = ctl("db", "backup", "before.dump", "--json")
+    refused = ctl("db", "backup", "before.dump")
+
+    dump = tmp_path / "before.dump"
+    assert result.code == 0, result.err
+    assert result.json == {"file": "before.dump", "bytes": dump.stat().st_size}
+    assert stat.S_IMODE(dump.stat().st_mode) == 0o600
+    assert (refused.code, "--force" in refused.err) == (1, True)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE kept"))
+    load(postgres_url, dump)
+    with engine.begin() as connection:
+        assert connection.execute(text("SELECT name FROM kept")).scalars().all() == ["one"]
+        connection.execute(text("SELECT 1 FROM bots_of_another_release"))
+    engine.dispose()
+    assert list(tmp_path.glob(".before*")) == []
+
+
+def test_a_dump_without_its_tool_says_how_to_get_it(
+    service_environment: dict[str, str],
+    ctl: Ctl,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u@127.0.0.1/name")
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    result = ctl("db", "backup", "before.dump")
+
+    assert (result.code, "apt-get install postgresql-client" in result.err) == (1, True)
+    assert list(tmp_path.glob("*before*")) == []
