@@ -13,12 +13,18 @@ description:
   - Changes nothing when the release runs already with the same configuration.
 options:
   release:
-    description: Name of an installed release. Without it, with O(rollback), the one that ran well before.
+    description: Name of an installed release.
     type: str
   rollback:
     description: Go back, and mark the release that ran as bad.
     type: bool
     default: false
+  reason:
+    description:
+      - Why a playbook goes back by itself. The release that ran may then be tried again; without it an
+        operator decided, and the mark stays until O(allow_bad).
+    type: str
+    default: ""
   keep_current:
     description: Take the release that runs, whatever O(release) says; O(release) only when none does.
     type: bool
@@ -57,8 +63,16 @@ options:
     type: path
     default: /etc/horizonai-bots/env
   backup_folder:
-    description: Where an SQLite database is saved before a migration. Unset for other databases.
+    description: Where the database is saved before a migration. Unset, it is not saved.
     type: path
+  postgresql:
+    description: Whether the database is PostgreSQL, which is saved with pg_dump, and not SQLite.
+    type: bool
+    default: false
+  elsewhere:
+    description: Releases that other hosts run on the same database, each with the newest schema it knows.
+    type: dict
+    default: {}
   keep:
     description: Releases that stay installed; the running one and the one before it always do.
     type: int
@@ -91,7 +105,6 @@ steps: {description: What was done., type: list, elements: str, returned: always
 removed: {description: Releases that were removed., type: list, elements: str, returned: always}
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -100,6 +113,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.horizon_lock import BusyError, alone
 from ansible.module_utils.horizon_machine import Machine
 from ansible.module_utils.horizon_releases import (
     RELEASE,
@@ -116,6 +130,7 @@ from ansible.module_utils.horizon_surroundings import leave_login
 ARGUMENTS: dict[str, Any] = {
     "release": {"type": "str"},
     "rollback": {"type": "bool", "default": False},
+    "reason": {"type": "str", "default": ""},
     "keep_current": {"type": "bool", "default": False},
     "allow_bad": {"type": "bool", "default": False},
     "web": {"type": "bool", "default": True},
@@ -126,11 +141,15 @@ ARGUMENTS: dict[str, Any] = {
     "run_folder": {"type": "path", "default": "/run/horizonai-bots"},
     "env_file": {"type": "path", "default": "/etc/horizonai-bots/env"},
     "backup_folder": {"type": "path"},
+    "postgresql": {"type": "bool", "default": False},
+    "elsewhere": {"type": "dict", "default": {}},
     "keep": {"type": "int", "default": 5},
     "ready_s": {"type": "float", "default": 60},
     "heartbeat_s": {"type": "float", "default": 60},
     "settle_s": {"type": "float", "default": 3},
 }
+RESTORING = Path("/var/lib/horizonai-bots-backup/restoring")
+"""There while a restore replaces the data, and after one that was interrupted."""
 
 
 def fingerprint(files: list[str], workers: int, *, web: bool) -> str:
@@ -185,14 +204,6 @@ def choose(journal: Journal, parameters: dict[str, Any], releases: Path) -> str:
     release = parameters["release"]
     if parameters["keep_current"] and journal.running and is_installed(journal.running):
         return journal.running
-    if parameters["rollback"] and not release:
-        release = journal.previous_good(is_installed)
-        if release is None:
-            raise ReleaseError(
-                "There is no earlier good release on this host to go back to; "
-                f"{journal.running or 'nothing'} goes on. Remedy: ansible-playbook deploy.yml -i <inventory> "
-                "-e version=<tag or commit>."
-            )
     if not release:
         raise ReleaseError("No release is named.")
     if not RELEASE.match(release) or not is_installed(release):
@@ -230,6 +241,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         Path(parameters["run_folder"]),
         Path(parameters["env_file"]),
         Path(backups) if backups else None,
+        is_postgresql=parameters["postgresql"],
     )
     wanted = Wanted(
         release=release,
@@ -240,6 +252,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         web=parameters["web"],
         workers_in_turn=parameters["workers_in_turn"],
         how="rollback" if parameters["rollback"] else "deploy",
+        elsewhere={name: int(schema) for name, schema in parameters["elsewhere"].items()},
     )
     if module.check_mode:
         return {
@@ -260,7 +273,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         raise ReleaseError(f"{error} The settings before were put back.") from error
     saved.save()
     if parameters["rollback"] and before and before != release:
-        journal.condemn(before, "rollback", f"Rolled back to {release} by an operator.")
+        by = "take-back" if parameters["reason"] else "rollback"
+        said = parameters["reason"] or f"Rolled back to {release} by an operator."
+        journal.condemn(before, by, said)
         journal.write()
     names = [path.name for path in releases.iterdir() if (path / "release.json").exists()]
     removed = to_remove(journal, names, parameters["keep"])
@@ -297,15 +312,14 @@ def main() -> None:
             raise ReleaseError(
                 "This host is not installed. Remedy: ansible-playbook site.yml -i <inventory>."
             )
-        with open(state / "lock", "w", encoding="utf-8") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ReleaseError(
-                    "Another deploy runs on this host. Remedy: wait for it, then run this again."
-                ) from None
+        if RESTORING.exists():
+            raise ReleaseError(
+                "A restore on this host has not come to its end: its data are half replaced, and no "
+                "release may run on them. Remedy: ansible-playbook restore.yml -i <inventory> again, then this."
+            )
+        with alone(state, "A rollback" if module.params["rollback"] else "A deploy"):
             result = run(module)
-    except ReleaseError as error:
+    except (ReleaseError, BusyError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**(defaults | result))
 

@@ -48,7 +48,6 @@ steps:
 lines: {description: The same as sentences., type: list, elements: str, returned: always}
 """
 
-import fcntl
 import json
 import re
 import shutil
@@ -60,6 +59,7 @@ from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.horizon_lock import BusyError, alone
 from ansible.module_utils.horizon_releases import Journal, ReleaseError, to_remove
 from ansible.module_utils.horizon_surroundings import leave_login
 
@@ -188,13 +188,7 @@ def in_root(params: dict[str, Any], dry_run: bool) -> list[Step]:
         raise CleanupError(
             "This host is not installed. Remedy: ansible-playbook site.yml -i <inventory>."
         )
-    with open(root / "state" / "lock", "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CleanupError(
-                "A deploy runs on this host. Remedy: wait for it, then run this again."
-            ) from None
+    with alone(root / "state", "A cleanup"):
         incoming = root / "incoming"
         # First: what a cleanup was killed at has the name that the same thing would get again.
         left = remove("leftovers of broken deploys", leftovers(incoming), dry_run)
@@ -294,7 +288,7 @@ def main() -> None:
     dry_run = module.params["dry_run"] or module.check_mode
     try:
         steps = clean(module.params, dry_run)
-    except (CleanupError, ReleaseError) as error:
+    except (CleanupError, ReleaseError, BusyError) as error:
         module.fail_json(msg=str(error), steps=[], lines=[])
     except (OSError, subprocess.SubprocessError) as error:
         module.fail_json(

@@ -37,7 +37,6 @@ venv_changed: {description: Whether the environment had to be made., type: bool,
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -48,6 +47,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.horizon_lock import BusyError, alone
 from ansible.module_utils.horizon_surroundings import leave_login
 
 LOCK = "service/requirements.txt"
@@ -188,13 +188,10 @@ def main() -> None:
         module.exit_json(changed=not installed, path="", venv="", venv_changed=False)
     try:
         (root / "state").mkdir(mode=0o755, exist_ok=True)
-        with open(root / "state" / "lock", "w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with alone(root / "state", "A deploy"):
             result = install(module.params)
-    except BlockingIOError:
-        module.fail_json(
-            msg="Another deploy runs on this host. Remedy: wait for it, then run this again."
-        )
+    except BusyError as error:
+        module.fail_json(msg=str(error))
     except FileNotFoundError as error:
         module.fail_json(
             msg=f"{error.filename} is missing. Remedy: ansible-playbook site.yml -i <inventory>."

@@ -60,5 +60,5 @@ def holder(text: str) -> str:
     except (ValueError, TypeError, KeyError):
         # It took the lock a moment ago, or is of an older release.
         who = "A deploy or a restore runs on this host."
-        look = "`sudo lsof /opt/horizonai-bots/state/lock` shows its process"
+        look = "`sudo lslocks` shows its process"
     return f"{who} Remedy: wait until it has ended ({look}), then run this again."

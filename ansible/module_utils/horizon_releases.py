@@ -169,6 +169,20 @@ class Journal:
     def condemn(self, release: str, by: str, reason: str) -> None:
         self.bad[release] = {"at": _now(), "by": by, "reason": reason}
 
+    def good(self, exists: Callable[[str], bool]) -> dict[str, str]:
+        """When each release began to run well last: the running one, and those that can run again."""
+        times = {
+            entry["release"]: entry["at"]
+            for entry in self.activations
+            if entry["result"] == "good"
+            and (entry["release"] == self.running or entry["release"] not in self.bad)
+            and exists(entry["release"])
+        }
+        if self.running is not None and exists(self.running):
+            # Of an older run, of which the journal tells no more.
+            times.setdefault(self.running, "")
+        return times
+
     def previous_good(self, exists: Callable[[str], bool]) -> str | None:
         """The release that ran well last before the current one, and can run again."""
         for entry in reversed(self.activations):

@@ -23,6 +23,8 @@ from tests.server_process import wait_until
 
 RECONCILED: dict[str, Any] = {"trimmed": 1, "answered": 20, "left": 5, "unsettled": [], "lost": []}
 
+locks = importlib.import_module("ansible.module_utils.horizon_lock")
+
 IS_REQUIRED = os.environ.get("HORIZON_REQUIRE_RESTIC") == "1"
 HAS_RESTIC = shutil.which("restic") is not None
 SFTP_SERVER = os.environ.get("SFTP_SERVER", "/usr/lib/openssh/sftp-server")
@@ -348,6 +350,48 @@ def test_two_at_once_are_refused(host: BackupHost) -> None:
     with open(host.folder / "backup" / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert "runs on this host already" in host.refused("run")
+
+
+def test_a_restore_waits_for_no_deploy_and_touches_nothing(backed_up: BackupHost) -> None:
+    lock = backed_up.folder / "lock"
+    backed_up.configure(releases_lock=str(lock))
+    with locks.alone(backed_up.folder, "A deploy"):
+        told = backed_up.refused("restore")
+        # A backup only reads.
+        backed_up.done("run")
+    assert told.startswith("Nothing was restored. A deploy runs on this host since ")
+    assert "wait until it has ended" in told
+    assert not (backed_up.folder / "backup" / "kept").exists()
+
+    lock.write_text("")
+    with open(lock) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "A deploy runs on this host. Remedy" in backed_up.refused("restore")
+
+    backed_up.answer(restore_reconcile=RECONCILED)
+    backed_up.done("restore")
+
+
+def test_a_deploy_is_told_of_the_restore(backed_up: BackupHost) -> None:
+    """In the words of the lock that the modules read."""
+    lock, saw = backed_up.folder / "lock", backed_up.folder / "saw"
+    backed_up.configure(releases_lock=str(lock))
+    stand_in = backed_up.folder / "slow" / "restic"
+    stand_in.parent.mkdir()
+    stand_in.write_text(
+        f"#!/bin/sh\nflock --nonblock --conflict-exit-code 9 {lock} true\n"
+        f"echo $? >{saw}\ncp {lock} {saw}.text\nexit 1\n"
+    )
+    stand_in.chmod(0o755)
+    backed_up.environment["PATH"] = f"{stand_in.parent}:{backed_up.environment['PATH']}"
+
+    backed_up.refused("restore")
+
+    assert saw.read_text() == "9\n"
+    told = locks.holder(saw.with_suffix(".text").read_text())
+    assert told.startswith("A restore runs on this host since ")
+    # It ends with the process.
+    locks.check_free(backed_up.folder)
 
 
 def test_what_outlives_a_killed_backup_keeps_the_next_one_out_until_it_ends(

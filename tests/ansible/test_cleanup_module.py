@@ -183,7 +183,7 @@ def test_the_service_is_asked_for_its_own(
 def test_a_deploy_at_work_is_not_disturbed(root: Path, params: dict[str, Any]) -> None:
     with open(root / "state" / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(cleanup.CleanupError, match="wait for it"):
+        with pytest.raises(cleanup.BusyError, match="wait until it has ended"):
             cleanup.clean(params, dry_run=False)
     assert left(root) == NAMES
 

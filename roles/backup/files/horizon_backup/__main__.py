@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,8 @@ def _do(command: str, snapshot: str, config: Config) -> dict[str, Any]:
         if command == "run":
             return take(config)
         if command == "restore":
-            return restore(config, snapshot)
+            with _no_release_moves(config.releases_lock):
+                return restore(config, snapshot)
         return drill(config, snapshot)
 
 
@@ -102,6 +104,38 @@ def _alone(folder: Path) -> Iterator[None]:
                 "A backup, restore or drill runs on this host already: wait for it."
             ) from None
         yield
+
+
+@contextmanager
+def _no_release_moves(lock: Path | None) -> Iterator[None]:
+    """Nothing is deployed, rolled back or cleaned up meanwhile; and not this while one of them works.
+
+    The lock of `horizon_lock.py`, with what that one reads. It ends with this process; what a killed
+    restore leaves is known by `Config.restoring`.
+    """
+    if lock is None:
+        yield
+        return
+    with open(lock, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ToolError(_holder(file.read())) from None
+        file.truncate(0)
+        since = datetime.now(UTC).strftime("%H:%M UTC")
+        file.write(json.dumps({"what": "A restore", "since": since, "pid": os.getpid()}))
+        file.flush()
+        yield
+
+
+def _holder(text: str) -> str:
+    try:
+        told = json.loads(text)
+        who = f"{told['what']} runs on this host since {told['since']} (process {told['pid']})"
+    except (ValueError, TypeError, KeyError):
+        who = "A deploy runs on this host"
+    return f"Nothing was restored. {who}. Remedy: wait until it has ended, then run this again."
 
 
 if __name__ == "__main__":

@@ -62,6 +62,8 @@ class Config:
     max_age_s: int = 93_600
     answer_max_age_s: int = 3_600
     horizonctl: str = "/usr/local/bin/horizonctl"
+    releases_lock: Path | None = None
+    """What a deploy, a rollback and a cleanup hold while they work (`horizon_lock.py`)."""
 
     @classmethod
     def read(cls, path: Path) -> Config:
@@ -79,7 +81,8 @@ class Config:
                 redis[name] = Path(redis[name])
         for name in ("password_file", "folder", "env_file", "spool"):
             given[name] = Path(given[name])
-        given["sqlite"] = Path(given["sqlite"]) if given.get("sqlite") else None
+        for name in ("sqlite", "releases_lock"):
+            given[name] = Path(given[name]) if given.get(name) else None
         return cls(redis=Redis(**redis), **given)
 
     @property
