@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 Report = Mapping[str, Any]
@@ -11,6 +11,12 @@ Target = dict[str, str]
 """`release` to go to; or `problem`, a sentence that says why there is none."""
 
 _DEPLOY = "Remedy: ansible-playbook deploy.yml -e version=<tag or commit>."
+
+
+def told_by(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Report]:
+    """What the hosts of this run have told of themselves (roles/app/tasks/journal.yml)."""
+    told = {host: hostvars[host].get("app_journal") for host in hosts}
+    return {host: report for host, report in told.items() if report and "running" in report}
 
 
 def targets(
@@ -112,4 +118,8 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> Mapping[str, Callable[..., Any]]:
-        return {"horizon_rollback_targets": targets, "horizon_elsewhere": elsewhere}
+        return {
+            "horizon_reports": told_by,
+            "horizon_rollback_targets": targets,
+            "horizon_elsewhere": elsewhere,
+        }
