@@ -43,7 +43,9 @@ def answers(
     state = "answers"
     if untrusted:
         is_self_signed = all(reason in _SELF_SIGNED for reason in untrusted.values())
-        kind = "a self-signed certificate" if is_self_signed else "a certificate that is not trusted"
+        kind = (
+            "a self-signed certificate" if is_self_signed else "a certificate that is not trusted"
+        )
         state = f"answers behind {kind}, which Twilio refuses"
     words = _outside(told, outside, together)
     if words:
@@ -52,9 +54,7 @@ def answers(
     return {"problems": problems, "state": state, "notes": notes}
 
 
-def _outside(
-    told: Sequence[Mapping[str, Any]], outside: Mapping[str, Any], together: bool
-) -> str:
+def _outside(told: Sequence[Mapping[str, Any]], outside: Mapping[str, Any], together: bool) -> str:
     """What is different from here; nothing where it was not asked."""
     if "problem" not in outside:
         return ""

@@ -25,14 +25,18 @@ EXAMPLES = r"""
 
 RETURN = r"""
 running: {description: The release that runs; empty when none does., type: str, returned: always}
-commit: {description: The commit that it was made of; empty when it is not known., type: str, returned: always}
+commit: {description: The commit it was made of; empty when it is not known., type: str, returned: always}
 schema: {description: The newest schema of the database that it knows., type: int, returned: always}
 good:
   description: When each installed release that may run began to run well last, the running one included.
   type: dict
   returned: always
 installed: {description: The installed releases., type: list, elements: str, returned: always}
-marked: {description: Releases that an operator rolled back from., type: list, elements: str, returned: always}
+marked:
+  description: Releases that an operator rolled back from.
+  type: list
+  elements: str
+  returned: always
 """
 
 import json

@@ -61,12 +61,21 @@ def left_behind(migrations: Sequence[Migration], running: Mapping[str, int]) -> 
     if not behind:
         return None
     knows = min(behind.values())
-    next_one = next(migration for migration in migrations if migration.oldest_code > knows)
-    return (
+    told = (
         f"it brings the database to schema {newest(migrations):04}, on which code older than "
         f"{oldest:04} does not work: {', '.join(sorted(behind))} (schema {knows:04}) would stop "
         "answering before the new release is proven, and could not be gone back to. Nothing was "
-        "migrated. Remedy: deploy a version in between first, the last one without "
-        f"{next_one.file}. In the checkout: ansible-playbook deploy.yml -e version=$(git log -1 "
-        f"--format=%h --diff-filter=A -- {FOLDER}/{next_one.file})^"
+        "migrated. Remedy: "
+    )
+    if oldest >= newest(migrations):
+        return told + (
+            "none in between can bear it either, for its newest migration allows no code but its "
+            "own; split the change into two releases, as docs/decisions/0016-schema-compatibility.md "
+            "says"
+        )
+    next_one = next(migration for migration in migrations if migration.oldest_code > knows)
+    return told + (
+        f"deploy a version in between first, the last one without {next_one.file}. In the checkout: "
+        "ansible-playbook deploy.yml -e version=$(git log -1 --format=%h --diff-filter=A -- "
+        f"{FOLDER}/{next_one.file})^"
     )

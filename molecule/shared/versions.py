@@ -60,7 +60,10 @@ class Versions:
         return self.good
 
     def migration(self, name: str, *, fails: bool = False, forbids_older: bool = False) -> str:
-        """A version with one more migration; a good one is built upon."""
+        """A version with one more migration; one that can be deployed is built upon.
+
+        It bears the release before it, and none with `forbids_older`.
+        """
         self._git("checkout", "--quiet", self.good)
         folder = self.folder / "service/store/migrations/versions"
         before = max(re.findall(r"(\d{4})_", " ".join(file.name for file in folder.iterdir())))
@@ -75,7 +78,7 @@ class Versions:
             encoding="utf-8",
         )
         version = self._commit(name)
-        if not fails:
+        if not (fails or forbids_older):
             self.good = version
         return version
 

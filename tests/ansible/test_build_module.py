@@ -16,8 +16,8 @@ from tests.ansible.modules import LIBRARY
 
 
 def git(folder: Path, *arguments: str) -> str:
-    identity = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
-    return subprocess.check_output(["git", *identity, *arguments], cwd=folder, text=True).strip()
+    command = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.com", *arguments]
+    return subprocess.check_output(command, cwd=folder, text=True).strip()
 
 
 def commit(folder: Path, name: str) -> str:

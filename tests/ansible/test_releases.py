@@ -354,7 +354,7 @@ def known(*oldest_codes: int) -> list[Any]:
 def test_a_migration_that_leaves_the_running_release_behind_is_refused_before_it_is_made(
     journal: Any, host: FakeHost
 ) -> None:
-    host.known = {A: known(1, 1), B: known(1, 1, 1, 3)}
+    host.known = {A: known(1, 1), B: known(1, 1, 1, 3, 3)}
     activate(journal, host, want(A))
     host.revision |= {"runs": False, "state": "behind"}
     host.break_at(B, "probe")
@@ -367,6 +367,19 @@ def test_a_migration_that_leaves_the_running_release_behind_is_refused_before_it
     assert f"{A} (schema 0002) would stop answering" in text
     assert "--diff-filter=A -- service/store/migrations/versions/0004_change.py)^" in text
     assert f"Now: {A} still serves" in text
+
+
+def test_a_migration_that_no_other_release_bears_has_to_be_split(
+    journal: Any, host: FakeHost
+) -> None:
+    host.known = {A: known(1, 1), B: known(1, 1, 3)}
+    activate(journal, host, want(A))
+    host.revision |= {"runs": False, "state": "behind"}
+
+    with pytest.raises(ReleaseError, match="split the change into two releases"):
+        activate(journal, host, want(B))
+
+    assert host.migrated == []
 
 
 def test_a_migration_that_the_running_release_bears_is_made(journal: Any, host: FakeHost) -> None:
@@ -417,5 +430,5 @@ def test_a_migration_without_its_oldest_code_is_an_error(tmp_path: Path) -> None
     folder.mkdir(parents=True)
     (folder / "0001_change.py").write_text('revision = "0001"\n')
 
-    with pytest.raises(ValueError, match="0001_change.py says no 'oldest_code'"):
+    with pytest.raises(ValueError, match=r"0001_change\.py says no 'oldest_code'"):
         migrations.read(tmp_path)

@@ -244,13 +244,27 @@ def test_rollback_goes_back_and_marks_the_bad_one(load: Load, versions: Versions
     assert playbook("rollback.yml", release=left).code != 0
 
 
+def test_migration_that_leaves_the_running_release_behind_is_not_made(
+    load: Load, versions: Versions
+) -> None:
+    load.phase("migration that forbids the running release")
+    before = state()
+    schema = on(MACHINE, "horizonctl db current --json")
+    bad = versions.migration("left-behind", forbids_older=True)
+
+    assert_taken_back(deploy(bad), "Nothing was migrated", before)
+    assert on(MACHINE, "horizonctl db current --json") == schema
+
+
 def test_rollback_across_a_migration_that_forbids_it_is_refused(
     load: Load, versions: Versions
 ) -> None:
     load.phase("migration that forbids going back")
     old = running()
-    run = deploy(versions.migration("new-schema", forbids_older=True))
-    assert run.code == 0, run.output
+    # The first bears the release that runs; the second bears the first, and not the one before.
+    for name in ("added-schema", "new-schema"):
+        run = deploy(versions.migration(name))
+        assert run.code == 0, run.output
     before = state()
 
     assert_taken_back(
