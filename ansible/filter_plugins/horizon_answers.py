@@ -23,7 +23,7 @@ def answers(
         with what restriction; `notes`: what that restriction means.
     """
     told = [result for result in asked if "problem" in result]
-    gone = [str(result["item"][0]) for result in asked if "problem" not in result]
+    gone = [str(result["item"][0]) for result in asked if result.get("unreachable")]
     problems = [
         f"https://{result['item'][1]} through nginx on {result['item'][0]}: {result['problem']}"
         for result in told

@@ -74,3 +74,4 @@ def test_a_balancer_that_is_gone_is_passed_over_while_another_answers() -> None:
 
 def test_in_check_mode_nobody_was_asked() -> None:
     assert answers([], SKIPPED)["problems"] == []
+    assert answers([{"item": ["bots1", NAME], **SKIPPED}], SKIPPED)["problems"] == []

@@ -1,0 +1,73 @@
+"""rollback.yml on the journals of several hosts: what is chosen before the first of them is changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.ansible.cluster import inventory, play
+
+A, B = "20260101000000_aaaaaaaaaaaa", "20260102000000_bbbbbbbbbbbb"
+CLUSTER = {"balancer": ["one"], "web": ["one", "two"], "workers": ["one", "two"]}
+
+
+def host(folder: Path, name: str, *ran: str, taken_back: str = "") -> dict[str, Any]:
+    """The variables of a host where these releases ran, the last of them now."""
+    root = folder / name
+    (root / "state").mkdir(parents=True)
+    for release in {*ran, taken_back} - {""}:
+        (root / "releases" / release).mkdir(parents=True)
+        (root / "releases" / release / "release.json").write_text("{}")
+    activations = [
+        {"release": release, "at": f"2026-02-01T00:0{number}:00Z", "result": "good"}
+        for number, release in enumerate(ran)
+    ]
+    bad = {taken_back: {"at": "", "by": "take-back", "reason": ""}} if taken_back else {}
+    current = {"release": ran[-1], "instance": ran[-1], "config": "another"}
+    (root / "state" / "activations.json").write_text(
+        json.dumps({"current": current, "activations": activations, "bad": bad})
+    )
+    address = {"one": "127.0.0.11", "two": "127.0.0.12"}[name]
+    return {
+        "app_root": str(root),
+        "app_env_file": str(root / "env"),
+        "cluster_address": address,
+        "ansible_become": False,
+    }
+
+
+def rollback(folder: Path, groups: Any, hosts: dict[str, Any]) -> tuple[int, str]:
+    """What it would do; nothing of this machine is touched."""
+    done = play(inventory(folder, groups, hosts), "ansible/rollback.yml", "--check")
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def test_a_cluster_goes_to_one_release_after_a_deploy_that_failed_half_way(tmp_path: Path) -> None:
+    hosts = {"one": host(tmp_path, "one", A, B), "two": host(tmp_path, "two", A, taken_back=B)}
+
+    code, told = rollback(tmp_path, CLUSTER, hosts)
+
+    assert code == 0, told[-1500:]
+    assert f"one: {A} would run, before it {B}" in told
+    assert f"two: {A}" in told
+
+
+def test_nothing_is_changed_when_a_host_has_none_in_common(tmp_path: Path) -> None:
+    hosts = {"one": host(tmp_path, "one", A, B), "two": host(tmp_path, "two", B)}
+
+    code, told = rollback(tmp_path, CLUSTER, hosts)
+
+    assert code != 0
+    assert "There is no release that ran well on all of these hosts before" in told
+    assert "would run" not in told
+
+
+def test_single_servers_go_each_to_its_own(tmp_path: Path) -> None:
+    hosts = {"one": host(tmp_path, "one", A, B), "two": host(tmp_path, "two", B, A)}
+
+    code, told = rollback(tmp_path, {"full": ["one", "two"]}, hosts)
+
+    assert code == 0, told[-1500:]
+    assert f"one: {A} would run, before it {B}" in told
+    assert f"two: {B} would run, before it {A}" in told
