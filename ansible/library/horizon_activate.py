@@ -315,7 +315,8 @@ def main() -> None:
         if RESTORING.exists():
             raise ReleaseError(
                 "A restore on this host has not come to its end: its data are half replaced, and no "
-                "release may run on them. Remedy: ansible-playbook restore.yml -i <inventory> again, then this."
+                "release may run on them. Remedy: ansible-playbook restore.yml -i <inventory> again, "
+                "then this."
             )
         with alone(state, "A rollback" if module.params["rollback"] else "A deploy"):
             result = run(module)
