@@ -1,4 +1,4 @@
-"""rollback.yml on the journals of several hosts: what is chosen before the first of them is changed."""
+"""deploy.yml and rollback.yml on several hosts: what is settled before the first of them is changed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.ansible.cluster import inventory, play
+from tests.ansible.test_build_module import checkout, commit
+
+__all__ = ["checkout"]  # fixture
 
 A, B = "20260101000000_aaaaaaaaaaaa", "20260102000000_bbbbbbbbbbbb"
 CLUSTER = {"balancer": ["one"], "web": ["one", "two"], "workers": ["one", "two"]}
@@ -71,3 +74,23 @@ def test_single_servers_go_each_to_its_own(tmp_path: Path) -> None:
     assert code == 0, told[-1500:]
     assert f"one: {A} would run, before it {B}" in told
     assert f"two: {B} would run, before it {A}" in told
+
+
+def test_an_old_checkout_is_shipped_to_no_host_when_one_of_them_runs_a_newer_one(
+    tmp_path: Path, checkout: Path
+) -> None:
+    older = commit(checkout, "older")
+    newer = commit(checkout, "newer")
+    hosts = {"one": host(tmp_path, "one", A), "two": host(tmp_path, "two", B)}
+    for name, release, running in (("one", A, older), ("two", B, newer)):
+        told = {"commit": running}
+        (tmp_path / name / "releases" / release / "release.json").write_text(json.dumps(told))
+    variables = {"app_repository": str(checkout), "app_build_folder": str(tmp_path / "builds")}
+    file = inventory(tmp_path, CLUSTER, hosts, **variables)
+
+    done = play(file, "ansible/deploy.yml", "--check", "-e", f"version={older}")
+
+    told_words = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0
+    assert f"is older than {newer[:12]}, which runs" in told_words
+    assert "PLAY [A version is shipped]" not in told_words
