@@ -10,7 +10,7 @@ Report = Mapping[str, Any]
 Target = dict[str, str]
 """`release` to go to; or `problem`, a sentence that says why there is none."""
 
-_DEPLOY = "Remedy: ansible-playbook deploy.yml -e version=<tag or commit>."
+_DEPLOY = "Remedy: ansible-playbook deploy.yml -i <inventory> -e version=<tag or commit>."
 
 
 def told_by(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Report]:
@@ -47,7 +47,8 @@ def _target(reports: Mapping[str, Report], wanted: str, allow_bad: bool) -> Targ
     bare = [host for host, report in reports.items() if not report["running"]]
     if bare:
         return _problem(
-            f"No release runs on {', '.join(bare)}. Remedy: ansible-playbook site.yml, then this again."
+            f"No release runs on {', '.join(bare)}. "
+            "Remedy: ansible-playbook site.yml -i <inventory>, then this again."
         )
     if wanted:
         return _named(reports, wanted, allow_bad)
@@ -74,7 +75,7 @@ def _target(reports: Mapping[str, Report], wanted: str, allow_bad: bool) -> Targ
     return _problem(
         f"There is no release that ran well on all of these hosts before: {told}. Nothing was changed. "
         "Remedy: name one that all have installed (-e release=<name>), or ansible-playbook deploy.yml "
-        "-e version=<tag or commit>."
+        "-i <inventory> -e version=<tag or commit>."
     )
 
 

@@ -226,7 +226,7 @@ def _refuse_older(repository: Repository, version: str, commit: str, running: st
     if repository.holds(running, commit):
         raise BuildError(
             f"{name} is older than {running[:12]}, which runs. Remedy: git pull, to ship the newest; "
-            f"ansible-playbook rollback.yml, to go back; or, {anyway}."
+            f"ansible-playbook rollback.yml -i <inventory>, to go back; or, {anyway}."
         )
     raise BuildError(
         f"{name} does not hold {running[:12]}, which runs: they are on different branches. Remedy: "

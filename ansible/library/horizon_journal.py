@@ -72,7 +72,7 @@ def report(root: Path) -> dict[str, Any]:
         except (OSError, ValueError, SyntaxError) as error:
             raise ReleaseError(
                 f"The release that runs, {running}, cannot be read: {error}. Remedy: "
-                "ansible-playbook repair.yml."
+                "ansible-playbook repair.yml -i <inventory>."
             ) from None
     return {
         "changed": False,
