@@ -33,16 +33,22 @@ def host(folder: Path, name: str, *ran: str, taken_back: str = "") -> dict[str, 
     )
     address = {"one": "127.0.0.11", "two": "127.0.0.12"}[name]
     return {
-        "app_root": str(root),
-        "app_env_file": str(root / "env"),
         "cluster_address": address,
         "ansible_become": False,
     }
 
 
+def folders(folder: Path) -> list[str]:
+    """Where each host has its releases and settings: a folder of its name."""
+    own = f"{folder}/{{{{ inventory_hostname }}}}"
+    return ["-e", json.dumps({"app_root": own, "app_env_file": f"{own}/env"})]
+
+
 def rollback(folder: Path, groups: Any, hosts: dict[str, Any]) -> tuple[int, str]:
     """What it would do; nothing of this machine is touched."""
-    done = play(inventory(folder, groups, hosts), "ansible/rollback.yml", "--check")
+    done = play(
+        inventory(folder, groups, hosts), "ansible/rollback.yml", "--check", *folders(folder)
+    )
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
@@ -88,7 +94,8 @@ def test_an_old_checkout_is_shipped_to_no_host_when_one_of_them_runs_a_newer_one
     variables = {"app_repository": str(checkout), "app_build_folder": str(tmp_path / "builds")}
     file = inventory(tmp_path, CLUSTER, hosts, **variables)
 
-    done = play(file, "ansible/deploy.yml", "--check", "-e", f"version={older}")
+    words = ["--check", "-e", f"version={older}", *folders(tmp_path)]
+    done = play(file, "ansible/deploy.yml", *words)
 
     told_words = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0
