@@ -283,6 +283,29 @@ class Settings(BaseSettings):
     alert_backup_age_h: float = Field(
         36, gt=0, description="A last backup that is older than this is an alert, in hours."
     )
+    alert_disk_percent: int = Field(
+        90, ge=1, le=100, description="A disk that is fuller than this is an alert, in percent."
+    )
+    alert_inodes_percent: int = Field(
+        90,
+        ge=1,
+        le=100,
+        description="A disk with more of its inodes in use is an alert, in percent.",
+    )
+    alert_memory_percent: int = Field(
+        90, ge=1, le=100, description="More memory in use than this is an alert, in percent."
+    )
+    alert_updates_days: int = Field(
+        2, ge=0, description="A security update that waits longer than this is an alert, in days."
+    )
+    alert_model_days: int = Field(
+        30, ge=0, description="A model that is shut down in fewer days is an alert."
+    )
+    alert_vendors: bool = Field(
+        True,
+        description="Whether `horizonctl alerts check` asks OpenAI for shut-down dates of models and "
+        "Twilio for the status of numbers; in a cluster one host does.",
+    )
 
     @field_validator("secret_key", mode="before")
     @classmethod

@@ -5,15 +5,16 @@ itself a condition, so that silence always means that all is well.
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from service.alerts import host, vendors
+from service.alerts.findings import Condition, Findings
+from service.alerts.host import Limits
+from service.alerts.kept import Kept
 from service.conversation.outage import OutageError
 from service.monitoring.certificates import certificates
 
@@ -21,79 +22,30 @@ if TYPE_CHECKING:
     from service.container import Container
     from service.settings import Settings
 
-Kind = Literal[
-    "unit", "store", "workers", "queue", "dead_turn", "certificate", "backup", "unchecked"
-]
-
-UNIT_PATTERNS = (
-    "horizonai-bots*",
-    "nginx.service",
-    "redis-server.service",
-    "redis-sentinel.service",
-    "valkey-server.service",
-    "postgresql@*",
-    "certbot.service",
-)
-OWN_UNIT = "horizonai-bots-alerts.service"
-"""The unit that runs the check: that a delivery failed cannot be delivered by it."""
-_UNITS_TIMEOUT_S = 10
 _MOST_DEAD_TURNS = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Something that is wrong. `subject` names what (a unit, a bot, a domain), `facts` the figures.
-
-    `items` are its single cases, where a new one is worth a message of its own: dead turns.
-    """
-
-    kind: Kind
-    subject: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    items: frozenset[str] = frozenset()
-
-    @property
-    def key(self) -> str:
-        return f"{self.kind}:{self.subject}"
-
-
-@dataclass(slots=True)
-class Findings:
-    """`unknown` are kinds that could not be looked at: of those, what was wrong before still counts."""
-
-    conditions: list[Condition] = field(default_factory=list)
-    unknown: set[Kind] = field(default_factory=set)
 
 
 def look(container: Container) -> Findings:
     """Everything, one after another; no failure of one hides another."""
     findings = Findings()
-    _units(findings)
+    settings, kept = container.settings, Kept.beside(container.settings.alert_state_file)
+    host.look(findings, _limits(settings), kept, time.time())
     _queue(findings, container)
     _dead_turns(findings, container)
-    _certificates(findings, container.settings)
-    _backup(findings, container.settings)
+    _certificates(findings, settings)
+    _backup(findings, settings)
+    if settings.alert_vendors:
+        vendors.look(findings, container, kept, time.time())
     return findings
 
 
-def _units(findings: Findings) -> None:
-    program = shutil.which("systemctl")
-    if program is None:
-        _unchecked(findings, "unit", "no systemctl")
-        return
-    words = ["list-units", "--state=failed", "--output=json", "--no-pager", *UNIT_PATTERNS]
-    try:
-        done = subprocess.run(
-            [program, *words], capture_output=True, text=True, timeout=_UNITS_TIMEOUT_S
-        )
-        rows = json.loads(done.stdout) if done.returncode == 0 else None
-    except (OSError, subprocess.TimeoutExpired, ValueError):
-        rows = None
-    if not isinstance(rows, list):
-        _unchecked(findings, "unit", "systemctl does not answer")
-        return
-    names = sorted(str(row["unit"]) for row in rows if isinstance(row, dict) and "unit" in row)
-    findings.conditions += [Condition("unit", name) for name in names if name != OWN_UNIT]
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        settings.alert_disk_percent,
+        settings.alert_inodes_percent,
+        settings.alert_memory_percent,
+        settings.alert_updates_days,
+    )
 
 
 def _queue(findings: Findings, container: Container) -> None:
@@ -133,7 +85,7 @@ def _dead_turns(findings: Findings, container: Container) -> None:
 def _certificates(findings: Findings, settings: Settings) -> None:
     for one in certificates(settings.public_base_url):
         if one.days is None:
-            _unchecked(findings, "certificate", one.domain)
+            findings.unchecked("certificate", one.domain)
         elif one.days < settings.alert_certificate_days or one.self_signed:
             facts = {"days": one.days, "self_signed": one.self_signed}
             findings.conditions.append(Condition("certificate", one.domain, facts))
@@ -168,8 +120,3 @@ def _age_h(path: Path) -> float | None:
         # It is no JSON: somebody's own file.
         pass
     return (time.time() - written_at) / 3600
-
-
-def _unchecked(findings: Findings, kind: Kind, what: str) -> None:
-    findings.unknown.add(kind)
-    findings.conditions.append(Condition("unchecked", kind, {"what": what}))

@@ -1,57 +1,69 @@
 """What alerts remember from check to check: what is wrong, and what could not be delivered yet.
 
-One small file, written whole or not at all, for its owner only.
+One small file, written whole or not at all, for its owner only. Only Python's own library: hosts
+without the service run this too.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any
 
 MOST_WAITING = 500
 """Messages that wait for a channel that is away; beyond them the oldest go."""
+_VERSION = 1
 
 
 class MemoryFileError(Exception):
     """The file cannot be read or written; the message is a sentence."""
 
 
-class Open(BaseModel):
+@dataclass(slots=True)
+class Open:
     """A condition that holds; `since` is ISO 8601."""
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: str
     subject: str
     since: str
-    facts: dict[str, Any] = {}
-    items: list[str] = []
+    facts: dict[str, Any] = field(default_factory=dict)
+    items: list[str] = field(default_factory=list)
 
 
-class Waiting(BaseModel):
+@dataclass(slots=True)
+class Waiting:
     """A message and the channels that have not taken it yet."""
-
-    model_config = ConfigDict(extra="forbid")
 
     channels: list[str]
     message: dict[str, Any]
 
 
-class Memory(BaseModel):
+@dataclass(slots=True)
+class Memory:
     """`open` by the condition's key; `waiting` in the order of what happened."""
 
-    model_config = ConfigDict(extra="forbid")
+    open: dict[str, Open] = field(default_factory=dict)
+    waiting: list[Waiting] = field(default_factory=list)
 
-    version: Literal[1] = 1
-    open: dict[str, Open] = {}
-    waiting: list[Waiting] = []
+    @classmethod
+    def from_json(cls, raw: bytes) -> Memory:
+        """Raises ValueError, KeyError, TypeError or AttributeError when it is no file of ours."""
+        told = json.loads(raw)
+        if told["version"] != _VERSION:
+            raise ValueError(told["version"])
+        return cls(
+            {str(key): Open(**one) for key, one in told["open"].items()},
+            [Waiting(**one) for one in told["waiting"]],
+        )
+
+    def to_json(self) -> bytes:
+        """The file's content."""
+        return json.dumps({"version": _VERSION, **asdict(self)}, ensure_ascii=False).encode()
 
 
 @dataclass(slots=True)
@@ -89,8 +101,8 @@ class MemoryFile:
         except OSError as error:
             raise self._failed("read", error) from None
         try:
-            return Memory.model_validate_json(raw)
-        except ValidationError:
+            return Memory.from_json(raw)
+        except (ValueError, KeyError, TypeError, AttributeError):
             aside = self.path.with_name(f"{self.path.name}.unreadable")
             try:
                 self.path.replace(aside)
@@ -105,7 +117,7 @@ class MemoryFile:
         try:
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with open(descriptor, "wb") as file:
-                file.write(memory.model_dump_json().encode())
+                file.write(memory.to_json())
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(self.path)

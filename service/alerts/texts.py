@@ -17,6 +17,13 @@ _KINDS: Mapping[str, Mapping[str, str]] = {
         "dead_turn": "turnos muertos de {subject}",
         "certificate": "el certificado de {subject}",
         "backup": "la copia de seguridad",
+        "disk": "el disco {subject}",
+        "inodes": "los inodos de {subject}",
+        "memory": "la memoria",
+        "reboot": "un reinicio pendiente",
+        "updates": "las actualizaciones de seguridad",
+        "model": "el modelo {subject}",
+        "sender": "el número {subject}",
         "unchecked": "la vigilancia de {subject}",
     },
     "en": {
@@ -27,6 +34,13 @@ _KINDS: Mapping[str, Mapping[str, str]] = {
         "dead_turn": "dead turns of {subject}",
         "certificate": "the certificate of {subject}",
         "backup": "the backup",
+        "disk": "the disk {subject}",
+        "inodes": "the inodes of {subject}",
+        "memory": "the memory",
+        "reboot": "a restart that is due",
+        "updates": "the security updates",
+        "model": "the model {subject}",
+        "sender": "the number {subject}",
         "unchecked": "the watch over {subject}",
     },
 }
@@ -43,6 +57,19 @@ _FIRING: Mapping[str, Mapping[str, str]] = {
         "certificate": "El certificado de {subject} {state}. Renuévelo: "
         "ansible-playbook site.yml -i <inventory> --tags certbot",
         "backup": "{state}. Mire: systemctl status horizonai-bots-backup",
+        "disk": "El disco {subject} está lleno al {percent} %: quedan {free_mb} MB. "
+        "Vea qué ocupa: sudo du -xh {subject} | sort -h | tail; libere con: ansible-playbook cleanup.yml",
+        "inodes": "Los inodos del disco {subject} están usados al {percent} %: pronto no se podrán crear "
+        "archivos. Vea dónde están: sudo du -x --inodes {subject} | sort -n | tail",
+        "memory": "La memoria está usada al {percent} %: quedan {available_mb} MB. "
+        "Vea quién la usa: systemd-cgtop -m",
+        "reboot": "El servidor tiene que reiniciarse ({why}). "
+        "Reinícielo: ansible-playbook upgrade.yml -e reboot=when-required",
+        "updates": "{count} actualizaciones de seguridad esperan hace {days} días: {names}. "
+        "Instálelas: ansible-playbook upgrade.yml",
+        "model": "El modelo {subject} {state}. Lo usan: {bots}. Elija otro: sudo horizonctl bots update",
+        "sender": "El número {subject} (bot {bot_id}) está OFFLINE en Twilio: no recibe mensajes. {reasons} "
+        "Mire: console.twilio.com, Messaging, Senders",
         "unchecked": "No se puede vigilar {subject}: {what}.",
     },
     "en": {
@@ -56,6 +83,20 @@ _FIRING: Mapping[str, Mapping[str, str]] = {
         "certificate": "The certificate of {subject} {state}. Renew it: "
         "ansible-playbook site.yml -i <inventory> --tags certbot",
         "backup": "{state}. Look: systemctl status horizonai-bots-backup",
+        "disk": "The disk {subject} is {percent} % full: {free_mb} MB are left. "
+        "See what fills it: sudo du -xh {subject} | sort -h | tail; free some: ansible-playbook cleanup.yml",
+        "inodes": "{percent} % of the inodes of the disk {subject} are in use: soon no file can be made. "
+        "See where they are: sudo du -x --inodes {subject} | sort -n | tail",
+        "memory": "{percent} % of the memory are in use: {available_mb} MB are left. "
+        "See who uses it: systemd-cgtop -m",
+        "reboot": "The server has to restart ({why}). "
+        "Restart it: ansible-playbook upgrade.yml -e reboot=when-required",
+        "updates": "{count} security updates have waited for {days} days: {names}. "
+        "Install them: ansible-playbook upgrade.yml",
+        "model": "The model {subject} {state}. Used by: {bots}. "
+        "Choose another: sudo horizonctl bots update",
+        "sender": "The number {subject} (bot {bot_id}) is OFFLINE at Twilio: it gets no messages. {reasons} "
+        "Look: console.twilio.com, Messaging, Senders",
         "unchecked": "{subject} cannot be watched: {what}.",
     },
 }
@@ -68,6 +109,13 @@ _RESOLVED: Mapping[str, Mapping[str, str]] = {
         "dead_turn": "El bot {subject} ya no tiene turnos muertos.",
         "certificate": "El certificado de {subject} está bien.",
         "backup": "Hay de nuevo una copia de seguridad reciente.",
+        "disk": "El disco {subject} tiene espacio de nuevo.",
+        "inodes": "El disco {subject} tiene inodos libres de nuevo.",
+        "memory": "Hay memoria libre de nuevo.",
+        "reboot": "El servidor ya no necesita reiniciarse.",
+        "updates": "Ya no hay actualizaciones de seguridad que esperen demasiado.",
+        "model": "Ningún bot usa un modelo {subject} que se apaga pronto.",
+        "sender": "El número {subject} ya no está OFFLINE en Twilio.",
         "unchecked": "Se puede vigilar {subject} de nuevo.",
     },
     "en": {
@@ -78,6 +126,13 @@ _RESOLVED: Mapping[str, Mapping[str, str]] = {
         "dead_turn": "The bot {subject} has no dead turns any more.",
         "certificate": "The certificate of {subject} is fine.",
         "backup": "There is a recent backup again.",
+        "disk": "The disk {subject} has space again.",
+        "inodes": "The disk {subject} has free inodes again.",
+        "memory": "There is free memory again.",
+        "reboot": "The server need not restart any more.",
+        "updates": "No security update has been waiting for too long any more.",
+        "model": "No bot uses a model {subject} that is shut down soon.",
+        "sender": "The number {subject} is no longer OFFLINE at Twilio.",
         "unchecked": "{subject} can be watched again.",
     },
 }
@@ -91,12 +146,20 @@ _NAMES: Mapping[str, Mapping[str, str]] = {
         "database": "la base de datos",
         "unit": "las unidades",
         "certificate": "los certificados",
+        "memory": "la memoria",
+        "updates": "las actualizaciones de seguridad",
+        "model": "los modelos",
+        "sender": "los números de Twilio",
     },
     "en": {
         "redis": "Redis",
         "database": "the database",
         "unit": "the units",
         "certificate": "the certificates",
+        "memory": "the memory",
+        "updates": "security updates",
+        "model": "models",
+        "sender": "the numbers at Twilio",
     },
 }
 _TEST = {
@@ -162,4 +225,11 @@ def _state(language: Language, kind: str, facts: Mapping[str, Any]) -> str:
             if spanish
             else f"The last backup is {age_h} hours old"
         )
+    if kind == "model":
+        day = facts.get("date")
+        if day is None:
+            return (
+                "ya no existe para su clave" if spanish else "does not exist for its key any more"
+            )
+        return f"se apaga el {day}" if spanish else f"is shut down on {day}"
     return ""

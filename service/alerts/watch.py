@@ -14,7 +14,7 @@ from typing import Any
 
 from service.alerts import texts
 from service.alerts.channels import Channel, DeliveryError
-from service.alerts.conditions import Condition, Findings
+from service.alerts.findings import Condition, Findings
 from service.alerts.memory import MOST_WAITING, Memory, MemoryFile, Open, Waiting
 
 
@@ -81,7 +81,7 @@ def check(
             for one in memory.waiting
             if (kept := [name for name in one.channels if name in names])
         ]
-        memory.waiting += [Waiting(channels=names, message=message) for message in report.new]
+        memory.waiting += [Waiting(channels=list(names), message=message) for message in report.new]
         report.dropped = max(0, len(memory.waiting) - MOST_WAITING)
         memory.waiting = memory.waiting[report.dropped :]
         file.write(memory)
@@ -98,6 +98,8 @@ def _changes(memory: Memory, findings: Findings, sender: Sender, at: str) -> lis
     messages = []
     for key, condition in now.items():
         before = memory.open.get(key)
+        if before is None and not condition.begins:
+            continue
         since = at if before is None else before.since
         cases = condition.items - frozenset(before.items if before is not None else ())
         facts = {**condition.facts, **({"new": len(cases)} if condition.items else {})}

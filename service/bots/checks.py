@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Protocol
 
 from service.bots.changes import decrypted
@@ -24,6 +25,9 @@ class ModelCheck(Protocol):
 
     @property
     def message(self) -> str: ...
+
+    @property
+    def shutdown_date(self) -> date | None: ...
 
 
 class ModelChecker(Protocol):

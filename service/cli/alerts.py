@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -11,9 +12,12 @@ import typer
 from service.cli.failures import FAILED, CommandError
 from service.cli.output import JsonFlag, print_json, print_line, print_note, print_table
 from service.cli.session import session
-from service.settings import load_settings
+from service.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from service.alerts.channels import Channel
     from service.alerts.watch import Sender
     from service.settings import Settings
 
@@ -24,14 +28,13 @@ app = typer.Typer(help="Messages about what is wrong.", no_args_is_help=True)
 def check(as_json: JsonFlag = False) -> None:
     """Look at everything and send what changed. Exit code 1 when a message did not arrive."""
     from service.alerts import watch
-    from service.alerts.channels import channels_of
     from service.alerts.conditions import look
     from service.alerts.memory import MemoryFile, MemoryFileError
     from service.conversation.clock import utc_now
 
     with session() as container:
         settings = container.settings
-        channels = channels_of(settings)
+        channels = _channels(settings)
         file = MemoryFile(settings.alert_state_file)
         findings = look(container)
         try:
@@ -45,7 +48,7 @@ def check(as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(
             {
-                "open": {key: one.model_dump() for key, one in report.open.items()},
+                "open": {key: asdict(one) for key, one in report.open.items()},
                 "new": report.new,
                 "delivered": report.delivered,
                 "waiting": report.waiting,
@@ -81,7 +84,7 @@ def list_open(as_json: JsonFlag = False) -> None:
         print_note(note)
     waiting = waiting_for(memory)
     if as_json:
-        opened = {key: one.model_dump() for key, one in memory.open.items()}
+        opened = {key: asdict(one) for key, one in memory.open.items()}
         print_json({"open": opened, "waiting": waiting})
         return
     columns = ("kind", "subject", "since")
@@ -97,13 +100,13 @@ def list_open(as_json: JsonFlag = False) -> None:
 @app.command("test")
 def send_test(as_json: JsonFlag = False) -> None:
     """Send a test message through every channel. Exit code 1 when one did not take it."""
-    from service.alerts.channels import DeliveryError, channels_of
+    from service.alerts.channels import DeliveryError
     from service.conversation.clock import utc_now
 
     settings = load_settings()
     at = utc_now().isoformat(timespec="seconds")
     results: dict[str, str | None] = {}
-    for channel in channels_of(settings):
+    for channel in _channels(settings):
         try:
             channel.deliver(_sender(settings).message("test", "test", "test", {}, at, at))
         except DeliveryError as error:
@@ -119,6 +122,16 @@ def send_test(as_json: JsonFlag = False) -> None:
             print_line(f"{name}: {'it arrived' if fault is None else fault}.")
     if any(results.values()):
         raise typer.Exit(FAILED)
+
+
+def _channels(settings: Settings) -> Sequence[Channel]:
+    from service.alerts.channels import ChannelError, channels_of
+
+    hidden = frozenset(name.upper() for name in type(settings).model_fields)
+    try:
+        return channels_of(settings.alert_url, settings.alert_command, hidden)
+    except ChannelError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _sender(settings: Settings) -> Sender:

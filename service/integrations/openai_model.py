@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import quote
@@ -27,14 +28,19 @@ from service.settings import Settings
 CONNECT_TIMEOUT_S = 5.0
 CHECK_TIMEOUT_S = 5.0
 MAX_CLIENTS = 256
+CANNOT_LIST = "The server cannot be asked which models it has."
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCheck:
-    """Whether a model exists; `message` is a sentence for the person who configures the bot."""
+    """Whether a model exists; `message` is a sentence for the person who configures the bot.
+
+    `shutdown_date` is when the vendor ends the model; None when nothing is announced.
+    """
 
     state: Literal["ok", "unknown", "unchecked"]
     message: str = ""
+    shutdown_date: date | None = None
 
 
 class OpenAIModel:
@@ -82,7 +88,7 @@ class OpenAIModel:
         Never raises: what cannot be found out is `unchecked`.
         """
         try:
-            self._client_for(api_key, base_url).get(
+            response = self._client_for(api_key, base_url).get(
                 f"/models/{quote(model, safe='')}",
                 cast_to=httpx2.Response,
                 options={"timeout": httpx2.Timeout(CHECK_TIMEOUT_S)},
@@ -95,7 +101,7 @@ class OpenAIModel:
             return ModelCheck("unchecked", _refused(error).message)
         except APIStatusError as error:
             return _failed_check(error, model)
-        return ModelCheck("ok")
+        return ModelCheck("ok", shutdown_date=_shutdown_date(response))
 
     def close(self) -> None:
         """Close the connections."""
@@ -175,6 +181,14 @@ def _json(response: httpx2.Response) -> object:
         ) from error
 
 
+def _shutdown_date(response: httpx2.Response) -> date | None:
+    """The model's `shutdown_date` (YYYY-MM-DD or null); compatible servers have none."""
+    try:
+        return date.fromisoformat(response.json()["shutdown_date"])
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
+
+
 def _refused(error: AddressRefusedError) -> PermanentError:
     return PermanentError("address_refused", f"The bot's openai_base_url was refused: {error}.")
 
@@ -185,5 +199,5 @@ def _failed_check(error: APIStatusError, model: str) -> ModelCheck:
     if error.status_code in (401, 403):
         return ModelCheck("unchecked", "The OpenAI key was refused.")
     if error.status_code in (404, 405):
-        return ModelCheck("unchecked", "The server cannot be asked which models it has.")
+        return ModelCheck("unchecked", CANNOT_LIST)
     return ModelCheck("unchecked", f"The server answered {error.status_code}: {words_of(error)}")

@@ -7,12 +7,15 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, update
 
+from service.alerts.findings import Findings
+from service.alerts.findings import failed_units as failed_units_of_this_host
 from service.cli.main import main
 from service.container import Container
 from service.conversation.clock import utc_now
@@ -20,7 +23,7 @@ from service.settings import Settings, load_settings
 from service.store.heartbeats import Heartbeat, Heartbeats
 from service.store.models import ContactRow, ConversationRow, TurnRow
 from service.store.redis_client import RedisStore
-from tests.stack import MakeStack, Stack
+from tests.stack import ACCOUNT_SID, NUMBER, MakeStack, Stack
 from tests.unit.loopback_vendor import Answer, LoopbackVendor
 
 Check = Callable[..., dict[str, Any]]
@@ -50,8 +53,15 @@ def failed_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
 
 
 @pytest.fixture
+def stack(make_stack: MakeStack) -> Stack:
+    stack = make_stack()
+    stack.add_bot()
+    return stack
+
+
+@pytest.fixture
 def check(
-    make_stack: MakeStack,
+    stack: Stack,
     hook: LoopbackVendor,
     failed_units: Callable[..., None],
     tmp_path: Path,
@@ -61,8 +71,6 @@ def check(
     """Runs `alerts check --json` as the timer does; a worker lives and a backup is new."""
     backup = tmp_path / "last-backup"
     backup.touch()
-    stack = make_stack()
-    stack.add_bot()
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     variables = dict(stack.variables) | {
@@ -74,6 +82,8 @@ def check(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
+    # This machine's own disks, memory and updates say nothing about the program.
+    monkeypatch.setattr("service.alerts.host.look", _units_alone)
     beat(load_settings())
 
     def run(code: int = 0) -> dict[str, Any]:
@@ -85,6 +95,10 @@ def check(
         return dict(json.loads(said.out)) | {"err": said.err}
 
     return run
+
+
+def _units_alone(findings: Findings, *_: object) -> None:
+    failed_units_of_this_host(findings)
 
 
 def beat(settings: Settings) -> None:
@@ -412,3 +426,94 @@ def test_of_the_state_of_the_role_backup_the_last_success_counts(
 
     texts = [message.json["text"] for message in hook.received]
     assert texts == [] if said is None else said in texts[0]
+
+
+@pytest.fixture
+def hourly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vendors are asked at each check."""
+    monkeypatch.setattr("service.alerts.vendors.LOOK_S", -1)
+
+
+def test_a_model_that_is_shut_down_soon_is_told_and_that_no_bot_uses_it_any_more(
+    check: Check, hook: LoopbackVendor, stack: Stack, hourly: None
+) -> None:
+    model = load_settings().openai_default_model
+    day = utc_now().date() + timedelta(days=20)
+    check()
+    stack.openai.shutdown_dates[model] = (utc_now().date() + timedelta(days=90)).isoformat()
+    check()
+    stack.openai.shutdown_dates[model] = day.isoformat()
+    check()
+    check()
+    stack.openai.shutdown_dates.clear()
+    check()
+
+    assert told(hook) == [("firing", f"model:{model}"), ("resolved", f"model:{model}")]
+    text = hook.received[0].json["text"]
+    assert f"se apaga el {day}" in text
+    assert "bot_test" in text
+
+
+def test_a_model_that_is_gone_is_told(
+    check: Check, hook: LoopbackVendor, stack: Stack, hourly: None
+) -> None:
+    model = load_settings().openai_default_model
+    stack.openai.models.discard(model)
+
+    check()
+
+    assert told(hook) == [("firing", f"model:{model}")]
+    assert "ya no existe" in hook.received[0].json["text"]
+
+
+def test_a_sender_that_is_offline_is_told_with_twilios_reason(
+    check: Check, hook: LoopbackVendor, stack: Stack, hourly: None
+) -> None:
+    sid = stack.twilio.senders.add(f"whatsapp:{NUMBER}", account=ACCOUNT_SID)
+    check()
+    stack.twilio.senders.set_status(sid, "OFFLINE", (63020, "The business account is disabled."))
+    check()
+    check()
+    stack.twilio.senders.set_status(sid, "ONLINE")
+    check()
+
+    assert told(hook) == [("firing", f"sender:{NUMBER}"), ("resolved", f"sender:{NUMBER}")]
+    assert "The business account is disabled." in hook.received[0].json["text"]
+
+
+def test_vendors_are_asked_once_an_hour_and_not_by_every_host(
+    check: Check, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALERT_VENDORS", "false")
+    check()
+    unasked = len(stack.openai.requests)
+    monkeypatch.setenv("ALERT_VENDORS", "true")
+    check()
+    check()
+
+    assert (unasked, len(stack.openai.requests)) == (0, 1)
+
+
+def test_a_vendor_that_cannot_be_asked_is_told_when_its_last_answer_is_old(
+    check: Check,
+    hook: LoopbackVendor,
+    stack: Stack,
+    hourly: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = load_settings().openai_default_model
+    stack.openai.shutdown_dates[model] = utc_now().date().isoformat()
+    check()
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    check()
+    assert told(hook) == [("firing", f"model:{model}")], "the last answer counts"
+    monkeypatch.setattr("service.alerts.vendors.MOST_OLD_S", -1)
+    check()
+
+    assert told(hook)[1:] == [("firing", "unchecked:model")]
+
+
+@pytest.mark.parametrize("status", ["", "offline", "BANNED"])
+def test_twilios_emulator_has_only_twilios_statuses(stack: Stack, status: str) -> None:
+    with pytest.raises(ValueError, match="ONLINE"):
+        stack.twilio.senders.add(f"whatsapp:{NUMBER}", status=status)

@@ -105,7 +105,8 @@ class OpenAIEmulator(Emulator):
     """OpenAI on loopback; `brain` is what the model says.
 
     `model_delay_s` is slept before an answer; `models_endpoint=False` plays a compatible server
-    without `/v1/models`. `models` may be changed while it runs.
+    without `/v1/models`. `models`, and `shutdown_dates` (YYYY-MM-DD by model), may be changed while it
+    runs.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class OpenAIEmulator(Emulator):
         self.models = set(models)
         self.model_delay_s = model_delay_s
         self.models_endpoint = models_endpoint
+        self.shutdown_dates: dict[str, str] = {}
         self.in_flight = 0
         self.peak_in_flight = 0
         self._flight_lock = threading.Lock()
@@ -169,12 +171,12 @@ class OpenAIEmulator(Emulator):
             case "POST", "/v1/responses":
                 return self._respond(request)
             case "GET", "/v1/models":
-                listed = [_model(name) for name in sorted(self.models)]
+                listed = [self._model(name) for name in sorted(self.models)]
                 return Response(200, {"object": "list", "data": listed})
             case "GET", path if path.startswith("/v1/models/"):
                 name = path.removeprefix("/v1/models/")
                 self._check_model(name)
-                return Response(200, _model(name))
+                return Response(200, self._model(name))
         raise ApiError(404, f"Invalid URL ({request.method} {request.path})")
 
     def _respond(self, request: Request) -> Response:
@@ -217,6 +219,15 @@ class OpenAIEmulator(Emulator):
         check_tools(body)
         check_input(body["input"], stored=body.get("store") is not False)
         return body
+
+    def _model(self, name: str) -> dict[str, Any]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": 1_780_000_000,
+            "owned_by": "system",
+            "shutdown_date": self.shutdown_dates.get(name),
+        }
 
     def _check_model(self, name: Any) -> None:
         if not isinstance(name, str):
@@ -291,7 +302,3 @@ def _check_range(body: Mapping[str, Any], name: str, lowest: float, highest: flo
         code=code,
         param=name,
     )
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 1_780_000_000, "owned_by": "system"}

@@ -26,6 +26,12 @@ MERGED = ("configuration", "webhook", "profile")
 PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
 METHODS = ("POST", "PUT")
+STATUSES = frozenset(
+    {
+        *("CREATING", "PENDING_VERIFICATION", "VERIFYING", "ONLINE", "ONLINE:UPDATING"),
+        *("OFFLINE", "TWILIO_REVIEW", "DRAFT", "STUBBED"),
+    }
+)
 PROFILE_LIMITS = {"about": 139, "address": 256, "description": 512}
 FIELDS: Mapping[str, frozenset[str]] = {
     "webhook": frozenset(
@@ -70,12 +76,35 @@ class SenderStore:
         account: str | None = None,
         status: str = "ONLINE",
     ) -> str:
-        """Register a number that has this status already; the SID comes back."""
+        """Register a number that has this status already; the SID comes back.
+
+        Raises ValueError for a status that Twilio does not have.
+        """
+        _check_status(status)
         sender = _new_sender({"sender_id": sender_id, "webhook": {"callback_url": webhook_url}})
         sender["status"] = status
         with self._lock:
             self._keep(sender, account or self._default_account)
         return str(sender["sid"])
+
+    def set_status(self, sid: str, status: str, *reasons: tuple[int, str]) -> None:
+        """Twilio changes a sender's status; reasons are a code and a sentence, for OFFLINE alone.
+
+        Raises ValueError for a status that Twilio does not have.
+        """
+        _check_status(status)
+        if reasons and status != "OFFLINE":
+            raise ValueError("only a sender that is OFFLINE has reasons for it")
+        told = [
+            {
+                "code": str(code),
+                "message": message,
+                "more_info": f"https://www.twilio.com/docs/errors/{code}",
+            }
+            for code, message in reasons
+        ]
+        with self._lock:
+            self._senders[sid] |= {"status": status, "offline_reasons": told or None}
 
     def webhook_of(self, sender_id: str) -> dict[str, Any]:
         """The webhook that a number has now."""
@@ -231,6 +260,11 @@ class SenderStore:
             return False
         address = urlsplit(value)
         return address.scheme in ("http", "https") and bool(address.hostname)
+
+
+def _check_status(status: str) -> None:
+    if status not in STATUSES:
+        raise ValueError(f"a sender's status is one of {', '.join(sorted(STATUSES))}")
 
 
 def _new_sender(body: dict[str, Any]) -> dict[str, Any]:
