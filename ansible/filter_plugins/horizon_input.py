@@ -66,6 +66,10 @@ KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "bool": (_is_true_or_false, "true or false is needed"),
     "int": (_is_whole, "a whole number is needed"),
     "state": (lambda value: value in ("present", "absent"), "present or absent is needed"),
+    "reboot": (
+        lambda value: _is_true_or_false(value) or value == "when-required",
+        "true, false or when-required is needed",
+    ),
     "part": (lambda value: value in ("redis", "balancer"), "redis or balancer is needed"),
     "days": (
         lambda value: _is_whole(value) and 1 <= int(value) <= 366,

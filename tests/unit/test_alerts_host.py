@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from service.alerts import host, updates
 from service.alerts.findings import Condition, Findings
@@ -233,9 +235,14 @@ def test_a_host_without_the_service_runs_the_same_check_with_debians_python(tmp_
         "ALERT_MEMORY_PERCENT": "0",
         "ALERT_DISK_PERCENT": "100",
     }
+    role = yaml.safe_load((ROOT / "roles/alerts/vars/main.yml").read_text())
+    copied = tmp_path / "library/service/alerts"
+    copied.mkdir(parents=True)
+    for module in role["alerts_modules"]:
+        shutil.copy(ROOT / f"service/alerts/{module}.py", copied)
     words = [sys.executable, "-I", "-S", "-c"]
     start = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import runpy; "
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'library')!r}); import runpy; "
         "sys.argv = ['alerts']; runpy.run_module('service.alerts', run_name='__main__')"
     )
 
