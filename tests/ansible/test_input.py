@@ -284,3 +284,18 @@ def test_a_host_without_the_service_is_told_what_to_run(
     assert sentence in text
     assert "ansible-playbook site.yml" in text
     assert "changed=0" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "is_understood"),
+    [("when-required", True), ("true", True), ("false", True), ("whenrequired", False), ("2", False)],
+)
+def test_a_restart_is_asked_for_in_one_of_three_ways(
+    say: Say, value: str, is_understood: bool
+) -> None:
+    say(f"reboot={value}")
+
+    found = problems({"reboot": "reboot"})
+
+    assert (found == []) is is_understood
+    assert is_understood or "when-required is needed" in found[0]
