@@ -222,6 +222,7 @@ def _variable_problems(
 
 
 _EXAMPLES = {
+    "reboot": "when-required",
     "word": "…",
     "state": "absent",
     "part": "redis",

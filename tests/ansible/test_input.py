@@ -288,7 +288,13 @@ def test_a_host_without_the_service_is_told_what_to_run(
 
 @pytest.mark.parametrize(
     ("value", "is_understood"),
-    [("when-required", True), ("true", True), ("false", True), ("whenrequired", False), ("2", False)],
+    [
+        ("when-required", True),
+        ("true", True),
+        ("false", True),
+        ("whenrequired", False),
+        ("2", False),
+    ],
 )
 def test_a_restart_is_asked_for_in_one_of_three_ways(
     say: Say, value: str, is_understood: bool
