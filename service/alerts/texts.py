@@ -58,15 +58,16 @@ _FIRING: Mapping[str, Mapping[str, str]] = {
         "ansible-playbook site.yml -i <inventory> --tags certbot",
         "backup": "{state}. Mire: systemctl status horizonai-bots-backup",
         "disk": "El disco {subject} está lleno al {percent} %: quedan {free_mb} MB. "
-        "Vea qué ocupa: sudo du -xh {subject} | sort -h | tail; libere con: ansible-playbook cleanup.yml",
+        "Vea qué ocupa: sudo du -xh {subject} | sort -h | tail; libere con: "
+        "ansible-playbook cleanup.yml -i <inventory>",
         "inodes": "Los inodos del disco {subject} están usados al {percent} %: pronto no se podrán crear "
         "archivos. Vea dónde están: sudo du -x --inodes {subject} | sort -n | tail",
         "memory": "La memoria está usada al {percent} %: quedan {available_mb} MB. "
         "Vea quién la usa: systemd-cgtop -m",
         "reboot": "El servidor tiene que reiniciarse ({why}). "
-        "Reinícielo: ansible-playbook upgrade.yml -e reboot=when-required",
+        "Reinícielo: ansible-playbook upgrade.yml -i <inventory> -e reboot=when-required",
         "updates": "{count} actualizaciones de seguridad esperan hace {days} días: {names}. "
-        "Instálelas: ansible-playbook upgrade.yml",
+        "Instálelas: ansible-playbook upgrade.yml -i <inventory>",
         "model": "El modelo {subject} {state}. Lo usan: {bots}. Elija otro: sudo horizonctl bots update",
         "sender": "El número {subject} (bot {bot_id}) está OFFLINE en Twilio: no recibe mensajes. {reasons} "
         "Mire: console.twilio.com, Messaging, Senders",
@@ -84,15 +85,16 @@ _FIRING: Mapping[str, Mapping[str, str]] = {
         "ansible-playbook site.yml -i <inventory> --tags certbot",
         "backup": "{state}. Look: systemctl status horizonai-bots-backup",
         "disk": "The disk {subject} is {percent} % full: {free_mb} MB are left. "
-        "See what fills it: sudo du -xh {subject} | sort -h | tail; free some: ansible-playbook cleanup.yml",
+        "See what fills it: sudo du -xh {subject} | sort -h | tail; free some: "
+        "ansible-playbook cleanup.yml -i <inventory>",
         "inodes": "{percent} % of the inodes of the disk {subject} are in use: soon no file can be made. "
         "See where they are: sudo du -x --inodes {subject} | sort -n | tail",
         "memory": "{percent} % of the memory are in use: {available_mb} MB are left. "
         "See who uses it: systemd-cgtop -m",
         "reboot": "The server has to restart ({why}). "
-        "Restart it: ansible-playbook upgrade.yml -e reboot=when-required",
+        "Restart it: ansible-playbook upgrade.yml -i <inventory> -e reboot=when-required",
         "updates": "{count} security updates have waited for {days} days: {names}. "
-        "Install them: ansible-playbook upgrade.yml",
+        "Install them: ansible-playbook upgrade.yml -i <inventory>",
         "model": "The model {subject} {state}. Used by: {bots}. "
         "Choose another: sudo horizonctl bots update",
         "sender": "The number {subject} (bot {bot_id}) is OFFLINE at Twilio: it gets no messages. {reasons} "
