@@ -56,6 +56,8 @@ class Config:
     sqlite: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
+    ssh_key_file: Path | None = None
+    known_hosts_file: Path | None = None
     keep: Mapping[str, int] = field(default_factory=dict)
     paths: Sequence[str] = ()
     check_subset: str = ""
@@ -81,7 +83,7 @@ class Config:
                 redis[name] = Path(redis[name])
         for name in ("password_file", "folder", "env_file", "spool"):
             given[name] = Path(given[name])
-        for name in ("sqlite", "releases_lock"):
+        for name in ("sqlite", "releases_lock", "ssh_key_file", "known_hosts_file"):
             given[name] = Path(given[name]) if given.get(name) else None
         return cls(redis=Redis(**redis), **given)
 

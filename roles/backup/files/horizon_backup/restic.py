@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from horizon_backup import sftp
 from horizon_backup.host import Config, ToolError, run
 
 TAG = "horizonai-bots"
@@ -167,7 +168,8 @@ class Restic:
             "RESTIC_PASSWORD_FILE": str(self._config.password_file),
             "RESTIC_CACHE_DIR": str(self._config.folder / "cache"),
         }
-        options = [word for option in self._config.options for word in ("-o", option)]
+        given = [*sftp.restic_options(self._config), *self._config.options]
+        options = [word for option in given for word in ("-o", option)]
         return run(["restic", *options, *words], "restic", environment, may_fail=may_fail)
 
     def _error(self, what: str, ended: subprocess.CompletedProcess[str]) -> ToolError:
@@ -189,6 +191,8 @@ class Restic:
             )
         elif "no space left" in told.lower():
             remedy = f"the disk of {where} is full: make room there"
+        elif not_let_in := sftp.why_not(self._config):
+            remedy = not_let_in
         else:
             fatal = [line for line in told.splitlines() if line.startswith("Fatal: ")]
             lines = [line.removeprefix("Fatal: ") for line in fatal] or told.splitlines()
