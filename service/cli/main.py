@@ -25,6 +25,7 @@ from service.cli import (
     demo,
     health,
     import_bots,
+    inventory,
     keys,
     logs,
     monitor,
@@ -61,6 +62,7 @@ app.add_typer(dead.app, name="dead")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(backup.app, name="backup")
 app.add_typer(restore.app, name="restore")
+app.add_typer(inventory.app, name="inventory")
 app.command("send-test")(send_test.send_test)
 app.command("check")(check.check)
 app.command("cleanup")(cleanup.cleanup)

@@ -105,7 +105,6 @@ def test_no_inventory_is_copied_to_where_another_is() -> None:
     copied = {found for file in files for found in COPIED.findall(file.read_text(encoding="utf-8"))}
 
     assert copied == {
-        ("inventories/example", "inventories/mine"),
         ("inventories/example-cluster", "inventories/cluster"),
     }
 
