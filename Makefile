@@ -21,7 +21,7 @@ PINNED := ^(\#.*|-r .*|[A-Za-z0-9._-]+(\[[A-Za-z0-9,._-]+\])?==[0-9][^ ;*]*( ; .
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos fuzz audit molecule lint bench variables lock check-lock
+.PHONY: help setup demo test chaos fuzz audit compose molecule lint bench variables lock check-lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,9 @@ fuzz: setup ## Send 24,000 odd requests and values and more (CASES= how many, SE
 
 audit: setup ## Look up known vulnerabilities of the locked packages; UNAUDITED where nobody can say
 	@.venv/bin/python -m tests.security.audit
+
+compose: setup ## Start compose.yml in a fresh checkout with Docker, and see what it keeps
+	@HORIZON_REQUIRE_DOCKER=1 .venv/bin/python -m pytest -n 0 tests/compose $(ARGS)
 
 molecule: setup ## Install, deploy and break real systemd machines in Docker (SCENARIO="deploy light": these)
 	@molecule/run $(SCENARIO)

@@ -75,6 +75,6 @@ def test_malformed_key_of_an_sftp_server_is_told_and_not_repeated(
 
 
 def test_sftp_by_options_of_restic_needs_no_key() -> None:
-    own = {"vault_backup_ssh_key": None, "backup_known_hosts": []}
+    own: dict[str, Any] = {"vault_backup_ssh_key": None, "backup_known_hosts": []}
     options = ["sftp.command=ssh -i /root/.ssh/backup u@h -s sftp"]
     assert sftp.sftp_problems(GOOD | own | {"backup_options": options}) == []
