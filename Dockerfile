@@ -30,6 +30,6 @@ USER horizon
 WORKDIR /var/lib/horizon
 VOLUME /var/lib/horizon
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["horizonctl", "health"]
+HEALTHCHECK --interval=10s --timeout=30s --start-period=60s CMD ["horizonctl", "is-ready"]
 ENTRYPOINT ["horizonctl"]
 CMD ["web"]

@@ -31,7 +31,7 @@ PACKAGES = "python3,python3-venv,ca-certificates,redis-server,postgresql"
 NUMBER = "+56226660001"
 CONTACT = "+56987654321"
 ACCOUNT = "AC" + "e" * 32
-UP_S = 300.0
+UP_S = 600.0
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("HORIZON_REQUIRE_DOCKER") != "1", reason="needs Docker: make compose"
@@ -128,7 +128,7 @@ class Project:
         with requests.Session() as session:
             session.trust_env = False
             url = f"http://127.0.0.1:{self.port}{path}"
-            return session.request(method, url, timeout=30, **options)
+            return session.request(method, url, timeout=120, **options)
 
     def inside(self, service: str, *words: str) -> str:
         """What a command in a container of this service prints."""
@@ -192,7 +192,8 @@ def test_unchanged_example_is_enough(project: Project) -> None:
     """And the first start makes the tables, as a user who is not root."""
     project.up()
 
-    assert project.get("/health").json()["status"] == "ok"
+    # Once the worker has said that it lives.
+    wait_until(lambda: project.get("/health").json()["status"] == "ok", UP_S, "all of it is well")
     assert project.inside("web", "id", "-u").strip() == "10001"
     current = json.loads(project.inside("web", "horizonctl", "db", "current", "--json"))
     assert current["current"] == current["release"]
@@ -200,7 +201,7 @@ def test_unchanged_example_is_enough(project: Project) -> None:
         project.inside("redis", "redis-cli", "config", "get", "appendfsync").split()[1] == "always"
     )
     for service in ("web", "worker"):
-        wait_until(partial(project.is_healthy, service), 120, service)
+        wait_until(partial(project.is_healthy, service), UP_S, service)
 
 
 def test_data_and_secrets_survive_down(project: Project) -> None:
