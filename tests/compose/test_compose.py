@@ -40,7 +40,7 @@ pytestmark = pytest.mark.skipif(
 
 def run(*command: str, **options: Any) -> str:
     """What a command prints; it has to succeed."""
-    ended = subprocess.run(
+    ended: subprocess.CompletedProcess[str] = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
     )
     assert ended.returncode == 0, f"{' '.join(command)}\n{ended.stdout[-6000:]}"
