@@ -151,7 +151,7 @@ def test_every_playbook_that_is_named_passes_ansibles_own_check() -> None:
         check=False,
     )
 
-    assert playbooks == sorted(path.name for path in ROOT.glob("*.yml"))
+    assert playbooks == sorted({path.name for path in ROOT.glob("*.yml")} - {"compose.yml"})
     assert checked.returncode == 0, checked.stderr
 
 
