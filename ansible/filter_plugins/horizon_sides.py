@@ -24,6 +24,7 @@ POSTGRESQL_SIDES = (
 """The service's variable, the one that it derives from, and that one's default."""
 FOLLOWED = {
     "PUBLIC_BASE_URL": "app_domain",
+    "PUBLIC_OTHER_URLS": "nginx_domains",
     "SECRET_KEY": "vault_secret_key",
     "ADMIN_API_KEY": "vault_admin_api_key",
     "OPENAI_API_KEY": "vault_openai_api_key",
@@ -45,6 +46,13 @@ FOLLOWED = {
     "ALERT_CERTIFICATE_DAYS": "alerts_certificate_days",
     "ALERT_BACKUP_FILE": "alerts_backup_file",
     "ALERT_BACKUP_AGE_H": "alerts_backup_age_h",
+    "ALERT_DISK_PERCENT": "alerts_disk_percent",
+    "ALERT_INODES_PERCENT": "alerts_inodes_percent",
+    "ALERT_MEMORY_PERCENT": "alerts_memory_percent",
+    "ALERT_UPDATES_DAYS": "alerts_updates_days",
+    "ALERT_MODEL_DAYS": "alerts_model_days",
+    "ALERT_VENDORS": "",
+    "ALERT_DOMAIN": "",
 }
 """Settings that units and other roles go by too, with the variable that all follow; empty where none is."""
 EVERYWHERE = ("*", "0.0.0.0")  # noqa: S104 what a server may listen on
