@@ -16,7 +16,7 @@ from service.container import Container
 from service.conversation.event import Event, encode
 from service.conversation.mailbox import Inbound
 from service.settings import load_settings
-from service.web.twilio_request import TwilioRequest
+from service.web.twilio_request import PublicAddresses, TwilioRequest
 
 Application = falcon.App[falcon.Request, falcon.Response]
 PATH = "/webhook/whatsapp"
@@ -29,11 +29,11 @@ class Stage(Hello):
         self._signed = signed
         self._stored = stored
         self._token = os.environ.get("TWILIO_AUTH_TOKEN", "")
-        self._url = os.environ.get("PUBLIC_BASE_URL", "")
+        self._addresses = PublicAddresses([os.environ.get("PUBLIC_BASE_URL", "")])
         self._mailbox = Container(load_settings()).mailbox if stored else None
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        form = TwilioRequest.read(request, self._url)
+        form = TwilioRequest.read(request, self._addresses)
         if self._signed and form.signature_fault(self._token) is not None:
             raise falcon.HTTPForbidden
         if self._mailbox is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleFilterError  # type: ignore[import-untyped]  # no types upstream
+from ansible.errors import AnsibleFilterError
 
 from tests.ansible.cluster import ADDRESSES, GROUPS, Rendered, render
 from tests.ansible.conftest import load

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from ansible.errors import AnsibleFilterError  # type: ignore[import-untyped]  # no types upstream
+from ansible.errors import AnsibleFilterError
 
 LOCK = Path(__file__).parents[2] / "requirements.txt"
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
