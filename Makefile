@@ -7,7 +7,7 @@ CASES = 24000
 ONCE =
 PORT =
 SCENARIO =
-WORKERS = 2
+WORKERS = 3
 DURATION_S = 120
 RATE = 50
 SEED =
@@ -15,13 +15,16 @@ SEED =
 CANDIDATES := .venv/bin/python python3 python3.13 python3.12 python3.11 python
 COMPILE := .venv/bin/python service/bootstrap.py uv pip compile --quiet --universal \
 	--generate-hashes --python-version 3.11 --custom-compile-command "make lock"
+ANSIBLE_LINT = PATH="$(CURDIR)/.venv/bin:$$PATH" ANSIBLE_HOME="$(CURDIR)/.cache/ansible" \
+	.venv/bin/ansible-lint --offline -q
 PINNED := ^(\#.*|-r .*|[A-Za-z0-9._-]+(\[[A-Za-z0-9,._-]+\])?==[0-9][^ ;*]*( ; .+)?)?$$
 
 # Tests and the demo start hundreds of processes: without compiled modules each compiles them anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos fuzz audit compose molecule lint bench variables lock check-lock
+.PHONY: help setup demo test chaos fuzz audit compose molecule bench variables lock check-lock
+.PHONY: lint lint-python lint-ansible lint-molecule
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -73,13 +76,22 @@ bench: setup ## Print the figures that the README quotes (half an hour on a quie
 	@for name in acknowledge answers turns in_flight bots history backlog fairness stores figures; do \
 		.venv/bin/python -m benchmarks.$$name || exit 1; \
 	done
+	@HORIZON_WHOLE_TABLES=1 .venv/bin/python -m pytest -q tests/integration/test_capacity_tables.py
 
-lint: setup check-lock ## Check style, format, types, playbooks and the lock
+# `make -j 3 lint` runs its parts beside each other; each part can be run alone.
+lint: lint-python lint-ansible lint-molecule check-lock ## Check style, format, types, playbooks and the lock
+
+lint-python: setup
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/yamllint --strict .
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" ANSIBLE_HOME="$(CURDIR)/.cache/ansible" .venv/bin/ansible-lint --offline -q
+
+lint-ansible: setup
+	@$(ANSIBLE_LINT) --exclude molecule/
+
+lint-molecule: setup
+	@$(ANSIBLE_LINT) molecule/
 
 variables: setup ## Write docs/variables.md anew from the argument specs of the roles
 	@.venv/bin/python ansible/variables.py

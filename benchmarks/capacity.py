@@ -25,7 +25,7 @@ SIZES = (Size(2, 4), Size(4, 8))
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0; 1 when no hosts carry the load or the check is off by too much; 2 without figures."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         if options.measure:
             write(measure(), RUNS)
@@ -40,12 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             return _check(measured)
         if options.table:
-            planners = [_planner(measured, size, options) for size in SIZES]
-            show_tables(planners, _load(options))
+            planners = [planner_of(measured, size, options) for size in SIZES]
+            show_tables(planners, load_of(options))
             return 0
         size = Size(options.cores, options.memory_gb)
-        planner = _planner(measured, size, options)
-        show_plan(planner, planner.plan(_load(options)))
+        planner = planner_of(measured, size, options)
+        show_plan(planner, planner.plan(load_of(options)))
     except BeyondError as error:
         print(f"capacity: {error}", file=sys.stderr)
         return 1
@@ -55,12 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _planner(measured: Measured, size: Size, options: argparse.Namespace) -> Planner:
+def planner_of(measured: Measured, size: Size, options: argparse.Namespace) -> Planner:
     day = Day(options.peak_to_mean, options.messages_of_contact, options.text_bytes)
     return Planner(measured, size, day, options.spare, options.seed)
 
 
-def _load(options: argparse.Namespace) -> Load:
+def load_of(options: argparse.Namespace) -> Load:
     return Load(
         messages_per_s=options.messages_per_s,
         model_s=options.model_s,
@@ -93,9 +93,9 @@ def _number(least: float, most: float, kind: type = float) -> Callable[[str], fl
     return number
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="capacity", description=__doc__)
-    add = parser.add_argument
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="capacity", description=__doc__)
+    add = made.add_argument
     add("--messages-per-s", type=_number(0.1, 20_000), default=50, help="in the busiest minutes")
     add("--model-s", type=_number(0.05, 120), default=4, help="the model's time for a turn, its "
         "rounds with tools included")  # fmt: skip
@@ -117,14 +117,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--text-bytes", type=_number(1, 10_000), default=200, help="of a message or a reply: for the "
         "memory of Redis")  # fmt: skip
     add("--seed", type=int, default=1, help="of the random arrivals")
-    which = parser.add_mutually_exclusive_group()
+    which = made.add_mutually_exclusive_group()
     which.add_argument("--measure", action="store_true", help=f"write {FILE.name} anew (about 3 "
         "minutes)")  # fmt: skip
     which.add_argument(
         "--check", action="store_true", help="compare with the real service (about 3 minutes)"
     )
     which.add_argument("--table", action="store_true", help="print the tables of docs/capacity.md")
-    return parser
+    return made
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def show_tables(planners: Sequence[Planner], load: Load) -> None:
     show(
         f"Hosts for a load, {model}, one of web and one of workers to spare",
         ["host", "messages/s", "web", "workers", "in flight", "connections", "Redis GB", "binds first"],
-        [_load_row(planner, of_rate(load, rate)) for planner in planners for rate in LOADS],
+        [load_row(planner, of_rate(load, rate)) for planner in planners for rate in LOADS],
     )  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def _group_row(planner: Planner, group: str, rate: float, added: str, in_flight:
     ]
 
 
-def _load_row(planner: Planner, load: Load) -> list[str]:
+def load_row(planner: Planner, load: Load) -> list[str]:
     rate = f"{load.messages_per_s:g}"
     try:
         plan = planner.plan(load)

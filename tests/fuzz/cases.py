@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-CASES = int(os.environ.get("FUZZ_CASES", "2000"))
+CASES = int(os.environ.get("FUZZ_CASES", "600"))
 SEED = int(os.environ.get("FUZZ_SEED", "20261126"))
-CASE_TIMEOUT_S = 15.0
+CASE_TIMEOUT_S = 60.0
 MIN_SIGNED = 0.8
 """Share of the webhook's cases that carry the right signature: the others end at the door."""
 
