@@ -138,15 +138,20 @@ class Driver:
                     await asyncio.wait_for(self.stopping.wait(), due - time.perf_counter())
                 if self.stopping.is_set() or self._is_told_to_stop():
                     break
-                flight.create_task(self._send(number, due, began_at + due - began))
+                flight.create_task(self.send(number, due, began_at + due - began))
+        self.close()
+        self.sent.sort(key=lambda message: message.at)
+
+    def close(self) -> None:
+        """End the connections that are kept for the next messages."""
         for connection in self._idle:
             connection.close()
-        self.sent.sort(key=lambda message: message.at)
 
     def _is_told_to_stop(self) -> bool:
         return self._options.stop_file is not None and self._options.stop_file.exists()
 
-    async def _send(self, number: int, due: float, at: float) -> None:
+    async def send(self, number: int, due: float, at: float) -> None:
+        """A message that was due then, by both clocks."""
         contact = number // BURST % self._options.conversations
         sender, token = f"+56{self._first_contact + contact}", f"tk-{self._run}-{number:06d}"
         form = inbound_form(self._options.account, self._options.number, sender, f"mensaje {token}")
@@ -203,16 +208,16 @@ def _of(status: int | None) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0, or 1 when a check finds a fault, 2 when it could not be done."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    words = parser()
+    options = words.parse_args(arguments)
     if options.mark and not options.phase_file:
-        parser.error("--mark needs --phase-file")
+        words.error("--mark needs --phase-file")
     if options.base_url and not (options.host and options.number):
-        parser.error("--base-url needs --host and --number")
+        words.error("--base-url needs --host and --number")
     if options.check and not options.twilio:
-        parser.error("--check needs --twilio")
+        words.error("--check needs --twilio")
     if not (options.mark or options.base_url or options.check):
-        parser.error("give --base-url, --check or --mark")
+        words.error("give --base-url, --check or --mark")
     try:
         if options.mark:
             with open(options.phase_file, "a") as file:
@@ -293,7 +298,7 @@ def _print(
             console.print(f"{name.replace('_', ' ')}: {shown}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="load", description=__doc__)
     parser.add_argument("--base-url", help="where to connect, like https://172.18.0.2:443")
     parser.add_argument("--host", help="the public name: in SNI, Host and the signature")

@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import structlog
 
+from service.settings import Settings
+from service.store import redis_client
 from service.store.database import Database
 from service.store.migrations_state import MigrationState
-from tests.server_process import ServerProcess, ServerUnavailableError
+from tests.server_process import PATIENCE_S, ServerProcess, ServerUnavailableError, data_folder
 from tests.servers import RealPostgres, RealRedis
 
 MigrateDatabase = Callable[[str], None]
 SERVER_FIXTURES = frozenset({"redis_server", "postgres_server"})
 TEMPLATE = "horizon_template"
 FUZZ = "tests/fuzz/"
+PRODUCTION_WAITS = {
+    name: getattr(redis_client, name)
+    for name in ("CONNECT_TIMEOUT_S", "SOCKET_TIMEOUT_S", "POOL_WAIT_S", "_SLOW_S")
+}
 fuzz_of_workers: list[str] = []
 # The settings of whoever works in this checkout are not the tests'.
 os.environ["HORIZON_ENV_FILE"] = ""
+
+
+def pytest_configure() -> None:
+    """Make the tests, and the programs that they start, independent of who starts them and where."""
+    # A shell lets its background jobs ignore SIGINT, and so would everything that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.umask(0o022)
+    for name in Settings.model_fields:
+        os.environ.pop(name.upper(), None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -78,6 +95,20 @@ def logging_of_this_test() -> Iterator[None]:
     before = structlog.get_config()
     yield
     structlog.configure(**before)
+
+
+@pytest.fixture(autouse=True)
+def patient_redis_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer of Redis comes too late on a slow machine; see `hasty_redis_client`."""
+    for name in PRODUCTION_WAITS:
+        monkeypatch.setattr(redis_client, name, PATIENCE_S)
+
+
+@pytest.fixture
+def hasty_redis_client(patient_redis_client: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests in which Redis hangs: the service gives it up as soon as in production."""
+    for name, value in PRODUCTION_WAITS.items():
+        monkeypatch.setattr(redis_client, name, value)
 
 
 @pytest.fixture(scope="session")
@@ -141,22 +172,29 @@ def postgres_url(postgres_server: RealPostgres) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(
-    tmp_path_factory: pytest.TempPathFactory, migrate_database: MigrateDatabase
-) -> Path:
+def sqlite_folder() -> Iterator[Path]:
+    """Where the SQLite databases of the tests are."""
+    folder = data_folder()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(sqlite_folder: Path, migrate_database: MigrateDatabase) -> Path:
     """The folder of the migrated SQLite database that the others are copies of."""
-    folder = tmp_path_factory.mktemp("sqlite") / "template"
+    folder = sqlite_folder / "template"
     folder.mkdir()
     migrate_database(f"sqlite:///{folder / 'horizon.db'}")
     return folder
 
 
 @pytest.fixture
-def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+def sqlite_url(sqlite_template: Path) -> Iterator[str]:
     """A SQLite database of this test's own."""
-    folder = tmp_path / "sqlite"
+    folder = sqlite_template.with_name(uuid4().hex)
     shutil.copytree(sqlite_template, folder)
-    return f"sqlite:///{folder / 'horizon.db'}"
+    yield f"sqlite:///{folder / 'horizon.db'}"
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

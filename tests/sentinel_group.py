@@ -9,14 +9,13 @@ from typing import Any, Self
 
 import redis
 
-from tests.server_process import wait_until
+from tests.server_process import PATIENCE_S, wait_until
 from tests.servers import RealRedis, _redis_binary
 
 NAME = "horizon"
 PASSWORD = "sentinel-of-the-tests"
 DOWN_AFTER_MS = 2_000
 FAILOVER_TIMEOUT_MS = 6_000
-_SETTLE_S = 20.0
 
 
 class _Locked(RealRedis):
@@ -26,7 +25,7 @@ class _Locked(RealRedis):
     def url(self) -> str:
         return f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
 
-    def client(self, timeout_s: float = 5) -> redis.Redis:
+    def client(self, timeout_s: float = PATIENCE_S) -> redis.Redis:
         client = super().client(timeout_s)
         client.connection_pool.connection_kwargs["password"] = PASSWORD
         return client
@@ -68,7 +67,7 @@ class Node(_Locked):
 
     def told(self) -> dict[str, Any]:
         """INFO of its replication."""
-        with self.client(1) as client:
+        with self.client() as client:
             told: dict[str, Any] = client.info("replication")
         return told
 
@@ -119,7 +118,7 @@ class Sentinel(_Locked):
 
     def record(self) -> dict[str, Any]:
         """What it says of the primary."""
-        with self.client(1) as client:
+        with self.client() as client:
             record: dict[str, Any] = client.sentinel_master(NAME)
         return record
 
@@ -137,7 +136,7 @@ class SentinelGroup:
         with ExitStack() as opened:
             for node in self.nodes:
                 opened.enter_context(node)
-            wait_until(lambda: self._replicas(self.nodes[0]) == 2, _SETTLE_S, "two replicas")
+            wait_until(lambda: self._replicas(self.nodes[0]) == 2, "two replicas")
             for sentinel in self.sentinels:
                 opened.enter_context(sentinel)
             self._opened = opened.pop_all()
@@ -172,15 +171,15 @@ class SentinelGroup:
                 server.resume()
             server.start()
         for node in self.nodes:
-            wait_until(node.answers, _SETTLE_S, "an answer of each node")
+            wait_until(node.answers, "an answer of each node")
             node.let_in("sentinel", "replica")
         primary = self.primary
         for node in self.nodes:
             if node is not primary and node.told()["role"] == "master":
                 # A Sentinel would do it after some seconds.
                 node.follow(primary)
-        wait_until(lambda: self._replicas(primary) == 2, _SETTLE_S, "two replicas")
-        wait_until(lambda: self._settled(primary), _SETTLE_S, "three Sentinels that agree")
+        wait_until(lambda: self._replicas(primary) == 2, "two replicas")
+        wait_until(lambda: self._settled(primary), "three Sentinels that agree")
         with primary.client() as client:
             client.flushall()
 
@@ -208,6 +207,6 @@ class SentinelGroup:
         )
 
     def _good_followers(self, sentinel: Sentinel) -> int:
-        with sentinel.client(1) as client:
+        with sentinel.client() as client:
             told = client.sentinel_slaves(NAME)
         return sum(each["flags"] == "slave" for each in told)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import pwd
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,38 +18,58 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 15.0
+PATIENCE_S = 120.0
+"""How long a test waits for what has to happen: so long that only a fault can use it up, however slow the
+machine is. No test passes or fails by how long something took."""
+_MEMORY_BYTES = 4 * 2**30
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
+_reserved_ports: list[socket.socket] = []
+
+
+def data_folder() -> Path:
+    """A new folder for a server's data, which its caller removes: in memory where there is room.
+
+    A disk that others keep busy takes seconds for what Redis has to have on it before it answers.
+    """
+    memory = Path("/dev/shm")  # noqa: S108  # mkdtemp makes a folder that is ours
+    has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _MEMORY_BYTES
+    return Path(tempfile.mkdtemp(prefix="horizon-server-", dir=memory if has_room else None))
 
 
 class ServerUnavailableError(Exception):
     """A server cannot be started on this machine; the message says why."""
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+def wait_until(condition: Callable[[], object], what: str) -> None:
     """Return as soon as `condition()` holds. Raises TimeoutError that names `what`."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {timeout_s:g} s: {what}")
+            raise TimeoutError(f"not within {PATIENCE_S:g} s: {what}")
         time.sleep(0.01)
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody uses right now.
+    """A TCP port of loopback that nobody uses, and that no other test process is given.
 
     It lies below the range that Linux gives to outgoing connections (32768 and up): otherwise a
-    client that keeps trying a stopped server can come to hold the server's port itself. Workers that
-    run tests side by side have ports of their own, so that none takes the one of a stopped server.
+    client that keeps trying a stopped server can come to hold the server's port itself. A socket of
+    the abstract namespace (unix(7)) reserves it until this process ends, also from test runs of other
+    checkouts: a server that was stopped finds its port free when it starts again.
     """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
     while True:
-        port = 20_000 + 3_000 * worker + random.randrange(3_000)  # noqa: S311 no secret
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        reservation = socket.socket(socket.AF_UNIX)
+        try:
+            reservation.bind(f"\0horizon-test-port-{port}")
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            reservation.close()
+            continue
+        _reserved_ports.append(reservation)
+        return port
 
 
 def _die_with_parent() -> None:
@@ -68,8 +88,7 @@ class ServerProcess(ABC):
     """Whom it runs as, when that is not the user of the tests."""
 
     def __init__(self) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="horizon-server-")
-        self.folder = Path(self._temporary.name)
+        self.folder = data_folder()
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -83,7 +102,7 @@ class ServerProcess(ABC):
     def close(self) -> None:
         """Stop it and forget its data."""
         self.stop()
-        self._temporary.cleanup()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def log(self) -> Path:
@@ -117,9 +136,7 @@ class ServerProcess(ABC):
             except OSError as error:
                 raise ServerUnavailableError(f"{command[0]} cannot be run: {error}") from error
         try:
-            wait_until(
-                lambda: process.poll() is not None or self._answers(), START_TIMEOUT_S, "start"
-            )
+            wait_until(lambda: process.poll() is not None or self._answers(), "start")
         except TimeoutError:
             self.kill()
         if not self.running:
@@ -154,7 +171,7 @@ class ServerProcess(ABC):
         process.send_signal(number)
         process.send_signal(signal.SIGCONT)
         try:
-            process.wait(STOP_TIMEOUT_S)
+            process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

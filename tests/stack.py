@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cryptography.fernet import Fernet
 from sqlalchemy import insert, select
@@ -23,10 +23,14 @@ from service.demo.emulators.brains import echo_brain
 from service.demo.emulators.horizon import HorizonEmulator
 from service.demo.emulators.openai import OpenAIEmulator
 from service.demo.emulators.phone import inbound_form
+from service.demo.emulators.replies import Reply
 from service.demo.emulators.twilio import TwilioEmulator
 from service.settings import Settings
+from service.store import keys
 from service.store.models import AssistantRow, BotRow, TurnRow
 from service.worker import Worker
+from tests.server_process import PATIENCE_S
+from tests.server_process import wait_until as wait_until
 
 ACCOUNT_SID = "AC" + "1" * 32
 AUTH_TOKEN = "token-of-the-tests"
@@ -106,8 +110,8 @@ class Stack:
     def replies(self, to: str = CONTACT) -> list[str]:
         return [message.body for message in self.twilio.messages_to(to)]
 
-    def wait_for_replies(self, count: int, to: str = CONTACT, timeout_s: float = 10) -> list[str]:
-        self.twilio.wait_for_messages(to, count, timeout_s)
+    def wait_for_replies(self, count: int, to: str = CONTACT) -> list[str]:
+        self.twilio.wait_for_messages(to, count, PATIENCE_S)
         return self.replies(to)
 
     def turns(self) -> list[Mapping[str, Any]]:
@@ -115,22 +119,49 @@ class Stack:
             rows = connection.execute(select(TurnRow).order_by(TurnRow.ordinal))
             return [dict(row._mapping) for row in rows]
 
-    def wait_for_turns(self, count: int, timeout_s: float = 10) -> list[Mapping[str, Any]]:
+    def wait_for_turns(self, count: int) -> list[Mapping[str, Any]]:
         """All turns once `count` of them have ended."""
-        wait_until(lambda: len(self.ended()) >= count, timeout_s, f"{count} ended turns")
+        wait_until(lambda: len(self.ended()) >= count, f"{count} ended turns")
         return self.turns()
 
     def ended(self) -> list[Mapping[str, Any]]:
         return [turn for turn in self.turns() if turn["status"] != "running"]
 
-    def wait_until_idle(self, timeout_s: float = 10) -> None:
+    def wait_until_idle(self) -> None:
         """Until no conversation is due or leased: the last acknowledgement is in."""
 
         def idle() -> bool:
             depth = self.container.mailbox.depth()
             return depth.due == 0 and depth.leased == 0
 
-        wait_until(idle, timeout_s, "an empty queue")
+        wait_until(idle, "an empty queue")
+
+    @contextmanager
+    def held_model(self) -> Iterator[None]:
+        """The model's calls stay in flight until the end of the block."""
+        brain, opened = self.openai.brain, threading.Event()
+
+        def answer(request: dict[str, Any]) -> Reply:
+            opened.wait(PATIENCE_S)
+            return brain(request)
+
+        self.openai.brain = answer
+        try:
+            yield
+        finally:
+            self.openai.brain = brain
+            opened.set()
+
+    def wait_for_calls(self, count: int = 1) -> None:
+        """Until so many calls of the model are in flight."""
+        wait_until(lambda: self.openai.in_flight >= count, f"{count} calls of the model")
+
+    def expire_leases(self) -> None:
+        """As if every worker had been silent for LEASE_S: its conversations are due again."""
+        client = self.container.redis.client
+        for conversation in cast("list[bytes]", client.zrange(keys.LEASES, 0, -1)):
+            client.zadd(keys.LEASES, {conversation: 1}, xx=True)
+        client.publish(keys.WAKE, "1")
 
     def model_inputs(self) -> list[list[dict[str, Any]]]:
         """The input of each call of the model."""
@@ -150,7 +181,7 @@ class Stack:
             yield worker
         finally:
             worker.stop()
-            thread.join(timeout=self.settings.worker_drain_s + 5)
+            thread.join(timeout=self.settings.worker_drain_s + PATIENCE_S)
 
 
 def environment(
@@ -177,9 +208,10 @@ def environment(
         "SPOOL_DIR": str(folder / "spool"),
         "METRICS_DIR": str(metrics_folder()),
         "DEBOUNCE_MS": "0",
-        "LEASE_S": "2",
-        "SEND_GRACE_S": "1",
-        "RETRY_BASE_S": "0.05",
+        # A slow machine must not cost a worker its conversations: `expire_leases` takes them away.
+        "LEASE_S": "60",
+        "SEND_GRACE_S": "0.2",
+        "RETRY_BASE_S": "0.01",
         "WORKER_THREADS": "8",
         "WORKER_DRAIN_S": "2",
         **overrides,
@@ -207,15 +239,6 @@ def settings_of(variables: Mapping[str, str]) -> Settings:
     """Settings from these variables alone."""
     values: dict[str, Any] = {name.lower(): value for name, value in variables.items()}
     return Settings(_env_file=None, **values)
-
-
-def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
-    """Raises TimeoutError when the condition does not hold in time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"no {what} within {timeout_s} s")
-        time.sleep(0.01)
 
 
 MakeStack = Callable[..., Stack]

@@ -35,7 +35,7 @@ SYSTEMCTL = """
     if words[0] in ("stop", "restart") and pid_file.exists():
         pid = int(pid_file.read_text())
         os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while pathlib.Path(f"/proc/{{pid}}/cmdline").exists() and time.monotonic() < deadline:
             if not pathlib.Path(f"/proc/{{pid}}/cmdline").read_bytes():
                 break
@@ -168,7 +168,7 @@ class BackupHost:
 
     def client(self) -> redis.Redis:
         client = redis.Redis(port=self.port, username="admin", password=ADMIN_PASSWORD)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
                 client.ping()

@@ -419,14 +419,14 @@ def test_what_outlives_a_killed_backup_keeps_the_next_one_out_until_it_ends(
         env=host.environment,
         stdout=subprocess.DEVNULL,
     )
-    wait_until(place.exists, 30, "restic")
+    wait_until(place.exists, "restic")
     tool.kill()
     tool.wait()
     host.environment["PATH"] = quick
 
     told = host.refused("run")
     os.kill(int(place.read_text()), signal.SIGKILL)
-    wait_until(lambda: host.tool("run").returncode == 0, 30, "the next backup")
+    wait_until(lambda: host.tool("run").returncode == 0, "the next backup")
 
     assert "runs on this host already: wait for it" in told
     assert not (host.folder / "backup" / "stage").exists()

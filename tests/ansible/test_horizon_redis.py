@@ -211,7 +211,7 @@ def test_service_can_do_whatever_it_does_with_redis(prepared: Server) -> None:
         env={**os.environ, "REDIS_URL": url},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
     assert (done.stdout, done.stderr) == ("served\n", "")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import time
+import threading
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.server_process import PATIENCE_S
 
 DOCKER = "0::/docker/abc\n"
 MEMINFO = "MemTotal:        8000000 kB\nMemFree: 1 kB\n"
@@ -239,11 +241,15 @@ def test_name_that_leads_elsewhere_is_a_warning(
 
 
 def test_resolving_ends_in_time(host: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
     def hang(*_: object, **__: object) -> list[object]:
-        time.sleep(0.5)
+        answered.wait(PATIENCE_S)
         return []
 
     monkeypatch.setattr(host.socket, "getaddrinfo", hang)
     assert host.resolve("bots.agency.test", timeout_s=0.05) is None
+    assert not answered.is_set()
+    answered.set()
     monkeypatch.undo()
     assert host.resolve("localhost") & {"127.0.0.1", "::1"}

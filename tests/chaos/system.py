@@ -238,11 +238,9 @@ class System:
             Child(worker, self.variables, self.folder / f"worker-{n}.log")
             for n in range(1, WORKERS + 1)
         ]
-        wait_until(self._answers, START_S, f"web answers ({self.folder}/web.log)")
+        wait_until(self._answers, f"web answers ({self.folder}/web.log)")
         with self.redis.client() as client:
-            wait_until(
-                lambda: len(client.keys("hb:worker:*")) == WORKERS, START_S, "workers are alive"
-            )
+            wait_until(lambda: len(client.keys("hb:worker:*")) == WORKERS, "workers are alive")
 
     def container(self) -> Container:
         """A container of the service's own, in this process."""

@@ -8,18 +8,15 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.server_process import free_port, wait_until
+from tests.server_process import PATIENCE_S, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
-STARTED_S = 60.0
-ENDED_S = 15.0
 
 
 class Demo:
@@ -67,7 +64,7 @@ class Demo:
             assert self.process.poll() is None or text in self.output, self.output
             return text in self.output
 
-        wait_until(shown, STARTED_S, f"“{text}” in the output")
+        wait_until(shown, f"“{text}” in the output")
 
     def end_of_input(self) -> int:
         """Close its input; its exit code."""
@@ -76,8 +73,8 @@ class Demo:
         return self.wait()
 
     def wait(self) -> int:
-        code = self.process.wait(STARTED_S)
-        self._reader.join(ENDED_S)
+        code = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
         return code
 
     def processes(self) -> list[str]:
@@ -120,7 +117,7 @@ def test_a_killed_demo_leaves_no_process_and_the_next_one_starts_on_its_data(
     killed.wait_for("Soy el asistente de La Cocina")
     running = killed.processes()
     killed.process.send_signal(signal.SIGKILL)
-    wait_until(lambda: killed.processes() == [], ENDED_S, "the end of every process")
+    wait_until(lambda: killed.processes() == [], "the end of every process")
 
     second = Demo(tmp_path, "--port", port)
     for line in ("/andes", "Me llamo Luis y busco una casa en Maipú", "/salir"):
@@ -147,7 +144,7 @@ def test_the_file_env_opens_the_rest_interface(tmp_path: Path) -> None:
     with requests.Session() as session:
         session.trust_env = False
         session.headers["Authorization"] = f"Bearer {key}"
-        bots = session.get(f"{base_url}/bots/", timeout=10).json()["data"]
+        bots = session.get(f"{base_url}/bots/", timeout=PATIENCE_S).json()["data"]
 
     assert demo.end_of_input() == 0
     assert {bot["name"] for bot in bots} == {"Restaurante La Cocina", "Inmobiliaria Andes"}
@@ -217,12 +214,10 @@ def test_a_chat_whose_valkey_is_killed_ends_with_a_sentence(tmp_path: Path) -> N
         if entry.name.isdigit() and _is_valkey_of(entry, tmp_path):
             os.kill(int(entry.name), signal.SIGKILL)
 
-    begun = time.monotonic()
     demo.write("Hola")
     code = demo.wait()
 
     assert code == 1
-    assert time.monotonic() - begun < 30
     assert "Redis has been down for" in demo.output
     assert "Traceback" not in demo.output
     assert demo.processes() == []

@@ -17,12 +17,10 @@ import pytest
 import requests
 
 from tests.e2e.test_demo import Demo
-from tests.server_process import free_port
+from tests.server_process import PATIENCE_S, free_port
 
 ROOT = Path(__file__).parents[2]
 READMES = ("README.md", "README.es.md")
-BLOCK_S = 30.0
-REPLY_S = 15.0
 CONTACT = "whatsapp:+56987654321"
 
 EXPECTED = (
@@ -58,7 +56,7 @@ while words:
         url = word
 try:
     request = urllib.request.Request(url, body, headers, method=method)
-    sys.stdout.buffer.write(urllib.request.urlopen(request, timeout=20).read())
+    sys.stdout.buffer.write(urllib.request.urlopen(request, timeout={patience_s}).read())
 except urllib.error.HTTPError as error:
     sys.stdout.buffer.write(error.read())
     sys.exit(22)
@@ -76,13 +74,15 @@ def rest_blocks(readme: str) -> list[str]:
 class Shell:
     """A person's second terminal: one bash, which ends at the first command that fails."""
 
-    def __init__(self, folder: Path, block_s: float = BLOCK_S) -> None:
+    def __init__(self, folder: Path, block_s: float = PATIENCE_S) -> None:
         self._block_s = block_s
         environment = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         if shutil.which("curl") is None:
             curl = folder / "bin" / "curl"
             curl.parent.mkdir(exist_ok=True)
-            curl.write_text(CURL.format(python=sys.executable), encoding="utf-8")
+            curl.write_text(
+                CURL.format(python=sys.executable, patience_s=PATIENCE_S), encoding="utf-8"
+            )
             curl.chmod(0o755)
             environment["PATH"] = f"{curl.parent}:{environment['PATH']}"
         self._process = subprocess.Popen(
@@ -143,11 +143,11 @@ def replies(folder: Path, count: int) -> list[str]:
     """What the contact has got, once that are `count` messages."""
     lines = shlex.split((folder / ".demo/env").read_text(encoding="utf-8"))
     settings = dict(line.split("=", 1) for line in lines if "=" in line)
-    query: dict[str, Any] = {"to": CONTACT, "count": count, "timeout": REPLY_S}
+    query: dict[str, Any] = {"to": CONTACT, "count": count, "timeout": PATIENCE_S}
     with requests.Session() as session:
         session.trust_env = False
         url = f"{settings['TWILIO_API_BASE_URL']}/_emulator/messages"
-        found = session.get(url, params=query, timeout=REPLY_S + 5).json()
+        found = session.get(url, params=query, timeout=PATIENCE_S * PATIENCE_S).json()
     return [message["body"] for message in found]
 
 

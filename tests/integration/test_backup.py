@@ -16,6 +16,7 @@ from service.store.database import Database
 from service.store.migrations_state import MigrationState
 from service.store.pg_copy import load
 from tests.integration.test_cli import Ctl, ctl, service_environment
+from tests.server_process import PATIENCE_S
 from tests.servers import RealPostgres
 
 __all__ = ["ctl", "service_environment"]  # fixtures
@@ -29,7 +30,7 @@ def test_a_database_that_is_written_to_is_copied_whole(
     written = threading.Event()
 
     def write() -> None:
-        with closing(sqlite3.connect(path, timeout=30)) as connection:
+        with closing(sqlite3.connect(path, timeout=PATIENCE_S)) as connection:
             connection.execute("CREATE TABLE pairs (a INTEGER, b INTEGER)")
             for number in range(1_000_000):
                 if stopping.is_set():
@@ -43,7 +44,7 @@ def test_a_database_that_is_written_to_is_copied_whole(
 
     thread = threading.Thread(target=write)
     thread.start()
-    assert written.wait(30)
+    assert written.wait(PATIENCE_S)
 
     result = ctl("db", "backup", "copy.db", "--json")
 

@@ -47,7 +47,7 @@ def test_benchmark_prints_its_table(name: str) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
 

@@ -26,6 +26,7 @@ from service.store import keys
 from service.store.models import AuditRow, Base, BotRow
 from service.web.errors import install_error_handlers
 from service.web.openapi import document
+from tests.server_process import PATIENCE_S
 from tests.servers import RealRedis
 
 ADMIN_KEY = "admin-key-of-at-least-32-characters"
@@ -357,7 +358,7 @@ def test_two_changes_at_once_lose_no_version(service: Service) -> None:
     barrier = threading.Barrier(count)
 
     def change(n: int) -> int:
-        barrier.wait(10)
+        barrier.wait(PATIENCE_S)
         answer = service.client().simulate_put(
             f"/bots/{data['id']}", json={"instructions": f"Número {n}."}
         )

@@ -11,6 +11,7 @@ import redis
 from service.store import channel as module
 from service.store.channel import Channel
 from service.store.redis_client import RedisStore
+from tests.server_process import PATIENCE_S
 from tests.servers import RealRedis
 from tests.stack import wait_until
 
@@ -25,7 +26,7 @@ def store(redis_url: str) -> Iterator[RedisStore]:
 
 
 def hear_until_it_fails(channel: Channel) -> None:
-    deadline = monotonic() + 10
+    deadline = monotonic() + PATIENCE_S
     while monotonic() < deadline:
         channel.hear(0.05)
 
@@ -42,7 +43,7 @@ def test_what_is_said_is_heard_and_known_to_be_all(store: RedisStore) -> None:
                 heard.append(said)
             return channel.complete_until > before
 
-        wait_until(complete, 5, "an answer to the ping")
+        wait_until(complete, "an answer to the ping")
         assert heard == [b"hola"]
 
 

@@ -22,7 +22,7 @@ from service.demo.emulators.faults import Fault
 from service.settings import Settings
 from service.store.redis_client import RedisStore
 from service.store.redis_mailbox import RedisMailbox
-from tests.server_process import free_port
+from tests.server_process import PATIENCE_S, free_port
 from tests.stack import Stack, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -330,7 +330,7 @@ def test_a_dead_turn_is_listed_and_runs_once_more(stack: Stack, ctl: Ctl, as_sta
 
         retried = ctl("dead", "retry", "--all", "--json")
 
-        wait_until(lambda: stack.turns()[0]["status"] == "replied", 10, "reply")
+        wait_until(lambda: stack.turns()[0]["status"] == "replied", "reply")
         stack.wait_until_idle()
     assert [turn["reason"] for turn in dead] == ["insufficient_quota"]
     assert retried.json == [{"turn": dead[0]["id"], "result": "queued"}]
@@ -479,19 +479,19 @@ class _Web:
             stderr=subprocess.DEVNULL,
         )
         url = f"http://{self._bind}"
-        wait_until(lambda: _answers(url), 30, "answer of the web process")
+        wait_until(lambda: _answers(url), "answer of the web process")
         return url
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        assert self._process.wait(30) == 0
+        assert self._process.wait(PATIENCE_S) == 0
 
 
 def _answers(url: str) -> bool:
     try:
         with requests.Session() as session:
             session.trust_env = False
-            session.get(f"{url}/health/db", timeout=2)
+            session.get(f"{url}/health/db", timeout=PATIENCE_S)
     except requests.RequestException:
         return False
     return True

@@ -13,6 +13,9 @@ from service.cli.main import app
 from service.demo.emulators.faults import Fault
 from tests.stack import Stack
 
+# Credentials and Redis are looked at, no SQL of one kind.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 Ctl = Callable[..., tuple[int, Any]]
 
 

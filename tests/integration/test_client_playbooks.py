@@ -75,7 +75,7 @@ class Controller:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(lambda: moment() or playbook.poll() is not None, 60, "moment")
+        wait_until(lambda: moment() or playbook.poll() is not None, "moment")
         for pid in family(playbook.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
-
 import pytest
 from sqlalchemy import update
 
@@ -29,7 +26,7 @@ def twilio_error(code: int, status: int = 400) -> dict[str, object]:
 
 @pytest.fixture
 def stack(make_stack: MakeStack) -> Stack:
-    stack = make_stack(HORIZON_TIMEOUT_S="0.5", RETRY_BASE_S="0.01")
+    stack = make_stack(RETRY_BASE_S="0.01")
     stack.add_bot(texts={"apology": APOLOGY}, horizon_actions=LEAD_ACTIONS)
     return stack
 
@@ -45,7 +42,7 @@ def test_a_retry_sends_nothing_to_a_contact_who_opted_out_since(stack: Stack) ->
         dead = stack.turns()[0]
         before = stack.replies()
         _retry(stack.container, dead["id"])
-        wait_until(lambda: stack.turns()[-1]["runs"] == 2, 5, "the turn to run again")
+        wait_until(lambda: stack.turns()[-1]["runs"] == 2, "the turn to run again")
         stack.wait_until_idle()
     assert stack.replies() == before
     assert (stack.turns()[-1]["id"], stack.turns()[-1]["reason"]) == (dead["id"], "opted_out")
@@ -76,7 +73,7 @@ def test_a_person_who_took_over_while_the_reply_waited_is_not_talked_over(
     stack.twilio.fail(fault, times=1, match=is_send)
     with stack.worker():
         stack.send("hola")
-        wait_until(lambda: any(is_send(r) for r in stack.twilio.requests), 5, "first send")
+        wait_until(lambda: any(is_send(r) for r in stack.twilio.requests), "first send")
         stack.horizon.control_modes[CONTACT] = "human"
         stack.wait_for_turns(1)
     assert stack.replies() == []
@@ -100,26 +97,28 @@ def test_the_time_of_an_outage_counts_for_nothing(stack: Stack) -> None:
     assert [(turn["status"], turn["tries"]) for turn in stack.turns()] == [("replied", 2)]
 
 
-def test_the_time_cap_of_a_turn_holds_inside_a_round(stack: Stack) -> None:
-    stack.container.__dict__["limits"] = replace(stack.container.limits, max_turn_s=1.0)
+def test_the_time_cap_of_a_turn_holds_inside_a_round(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call of the round takes longer than a turn may."""
+    over_s = stack.container.limits.max_turn_s + 1
+    monkeypatch.setattr(
+        "service.conversation.converse.monotonic", lambda: over_s if stack.horizon.requests else 0
+    )
     many = calls([("get_lead", {"lead_id": str(n)}) for n in range(8)])
     stack.openai.brain = ScriptedBrain([many, text("listo")])
-    stack.horizon.fail(Fault.hang(3), times=None)
     with stack.worker():
-        started = time.monotonic()
         stack.send("hola")
         stack.wait_for_turns(1)
-        taken = time.monotonic() - started
     outputs = [item["output"] for item in stack.model_inputs()[1] if "output" in item]
-    assert taken < 4
     assert len(outputs) == 8
-    assert "no time left" in outputs[-1]
+    assert ["no time left" in output for output in outputs] == [False] + [True] * 7
 
 
 def test_a_worker_killed_in_the_middle_of_parallel_calls_makes_each_once(
     make_stack: MakeStack,
 ) -> None:
-    stack = make_stack(LEASE_S="1")
+    stack = make_stack()
     stack.add_bot(horizon_actions=LEAD_ACTIONS)
     three = calls([("create_lead", {"nombre": f"N{k}", "interes": "casa"}) for k in range(3)])
     stack.openai.brain = ScriptedBrain([three, text("listo")])

@@ -17,7 +17,7 @@ import requests
 from cryptography.fernet import Fernet
 
 from service.settings import Settings
-from tests.server_process import free_port, wait_until
+from tests.server_process import PATIENCE_S, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 FAILING = """
@@ -82,7 +82,7 @@ def test_tracebacks_and_warnings_are_inside_an_object() -> None:
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=True,
     )
 
@@ -104,16 +104,16 @@ def web(command: list[str], environment: dict[str, str], folder: Path) -> Iterat
             [*command, "--bind", f"127.0.0.1:{port}"], env=environment, stdout=out, stderr=err
         )
         try:
-            wait_until(lambda: _answers(port), 30, "answer of the web process")
+            wait_until(lambda: _answers(port), "answer of the web process")
             yield port
         finally:
             process.terminate()
-            code = process.wait(30)
+            code = process.wait(PATIENCE_S)
     assert code == 0
 
 
 def send_nonsense(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
         connection.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
         connection.recv(1000)
 
@@ -126,6 +126,6 @@ def _answers(port: int) -> bool:
     try:
         with requests.Session() as session:
             session.trust_env = False
-            return session.get(f"http://127.0.0.1:{port}/health/db", timeout=2).ok
+            return session.get(f"http://127.0.0.1:{port}/health/db", timeout=PATIENCE_S).ok
     except requests.RequestException:
         return False

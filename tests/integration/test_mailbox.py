@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -14,9 +13,9 @@ import redis
 
 from service.conversation.event import Event, encode
 from service.conversation.mailbox import Claim, Inbound
+from service.store import keys
 from service.store.redis_client import RedisStore
 from service.store.redis_mailbox import RedisMailbox
-from tests.stack import wait_until
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def store(redis_url: str) -> Iterator[RedisStore]:
     store.close()
 
 
-def mailbox_of(store: RedisStore, debounce_ms: int = 0, lease_s: float = 10) -> RedisMailbox:
+def mailbox_of(store: RedisStore, debounce_ms: int = 0, lease_s: float = 60) -> RedisMailbox:
     return RedisMailbox(store, debounce_ms, lease_s, 60)
 
 
@@ -40,40 +39,56 @@ def ids(claim: Claim) -> list[str]:
     return [event.id for event in claim.events]
 
 
-def wait_for_claim(mailbox: RedisMailbox) -> Claim:
-    claims: list[Claim] = []
+class Clock:
+    """What Redis keeps of one conversation's times, in milliseconds; a test may let time pass."""
 
-    def claimed() -> bool:
-        claims.extend(mailbox.claim(1)[0])
-        return bool(claims)
+    def __init__(self, store: RedisStore, conversation: str) -> None:
+        self._redis = store.client
+        self._conversation = conversation
+        self._state = keys.conversation(conversation)
 
-    wait_until(claimed, 5, "claim")
-    return claims[0]
+    def last(self) -> int:
+        return int(self._redis.hget(self._state, "last") or 0)
+
+    def due_at(self) -> float | None:
+        return self._redis.zscore(keys.due("client"), self._conversation)
+
+    def lease_until(self) -> float | None:
+        return self._redis.zscore(keys.LEASES, self._conversation)
+
+    def first_wrote(self, ms_ago: int) -> None:
+        self._redis.hset(self._state, "first", str(self.last() - ms_ago))
+
+    def let_it_be_due(self) -> None:
+        self._redis.zadd(keys.due("client"), {self._conversation: 1}, xx=True)
+        self._redis.zadd(keys.CLIENTS, {"client": 1}, xx=True)
+
+    def let_the_lease_run_out(self) -> None:
+        self._redis.zadd(keys.LEASES, {self._conversation: 1}, xx=True)
 
 
 def test_a_conversation_is_due_after_the_debounce_of_its_last_message(store: RedisStore) -> None:
-    mailbox = mailbox_of(store, debounce_ms=150)
-    mailbox.accept(inbound("a"))
-    started = time.monotonic()
+    mailbox = mailbox_of(store, debounce_ms=60_000)
+    clock = Clock(store, mailbox.accept(inbound("a")).conversation_id)
+    mailbox.accept(inbound("b"))
+
     assert mailbox.claim(1)[0] == []
-    wait_until(lambda: mailbox.depth().oldest_due_s > 0, 5, "due conversation")
-    assert time.monotonic() - started > 0.1
-    assert ids(mailbox.claim(1)[0][0]) == ["a"]
+    assert clock.due_at() == clock.last() + 60_000
+    clock.let_it_be_due()
+    assert ids(mailbox.claim(1)[0][0]) == ["a", "b"]
 
 
 def test_a_contact_that_never_stops_writing_is_due_after_five_debounces(
     store: RedisStore,
 ) -> None:
-    mailbox = mailbox_of(store, debounce_ms=200)
-    started = time.monotonic()
-    count = 0
-    claims: list[Claim] = []
-    while not claims and time.monotonic() - started < 6:
-        mailbox.accept(inbound(f"m{count}"))
-        count += 1
-        claims = list(mailbox.claim(1)[0])
-        time.sleep(0.02)
-    assert 0.8 < time.monotonic() - started < 2.0
+    mailbox = mailbox_of(store, debounce_ms=60_000)
+    clock = Clock(store, mailbox.accept(inbound("a")).conversation_id)
+    clock.first_wrote(ms_ago=270_000)
+    first = clock.last() - 270_000
+
+    mailbox.accept(inbound("b"))
+
+    assert clock.due_at() == first + 5 * 60_000
 
 
 def test_only_handled_events_are_removed(store: RedisStore) -> None:
@@ -95,10 +110,11 @@ def test_a_conversation_is_held_by_one_worker(store: RedisStore) -> None:
 
 
 def test_a_lease_that_runs_out_is_due_again_and_its_token_is_stale(store: RedisStore) -> None:
-    mailbox = mailbox_of(store, lease_s=0.2)
-    mailbox.accept(inbound("a"))
+    mailbox = mailbox_of(store)
+    clock = Clock(store, mailbox.accept(inbound("a")).conversation_id)
     old = mailbox.claim(1)[0][0]
-    new = wait_for_claim(mailbox)
+    clock.let_the_lease_run_out()
+    new = mailbox.claim(1)[0][0]
     assert not new.excused
     assert mailbox.renew([old, new]) == {old.conversation_id}
     assert not mailbox.acknowledge(old, old.events)
@@ -107,25 +123,33 @@ def test_a_lease_that_runs_out_is_due_again_and_its_token_is_stale(store: RedisS
 
 
 def test_renewing_keeps_a_conversation(store: RedisStore) -> None:
-    mailbox = mailbox_of(store, lease_s=0.3)
-    mailbox.accept(inbound("a"))
+    mailbox = mailbox_of(store)
+    clock = Clock(store, mailbox.accept(inbound("a")).conversation_id)
     claim = mailbox.claim(1)[0][0]
-    deadline = time.monotonic() + 0.9
-    while time.monotonic() < deadline:
-        assert mailbox.renew([claim]) == set()
-        assert mailbox.claim(1)[0] == []
-        time.sleep(0.05)
+    granted = clock.lease_until()
+    clock.let_the_lease_run_out()
+
+    assert mailbox.renew([claim]) == set()
+
+    renewed = clock.lease_until()
+    assert granted is not None
+    assert renewed is not None
+    assert renewed >= granted
+    assert mailbox.claim(1)[0] == []
     assert mailbox.acknowledge(claim, claim.events)
 
 
 def test_a_new_message_does_not_shorten_a_backoff(store: RedisStore) -> None:
     mailbox = mailbox_of(store)
-    mailbox.accept(inbound("a"))
+    clock = Clock(store, mailbox.accept(inbound("a")).conversation_id)
     claim = mailbox.claim(1)[0][0]
-    mailbox.release(claim, delay_s=0.4)
+    mailbox.release(claim, delay_s=60)
+    backs_off_until = clock.due_at()
     mailbox.accept(inbound("b"))
     assert mailbox.claim(1)[0] == []
-    back = wait_for_claim(mailbox)
+    assert clock.due_at() == backs_off_until
+    clock.let_it_be_due()
+    back = mailbox.claim(1)[0][0]
     assert back.excused
     assert ids(back) == ["a", "b"]
 

@@ -22,6 +22,7 @@ import pytest
 from service.cli.main import main
 from service.conversation.clock import utc_now
 from tests.figures_data import add_turn
+from tests.server_process import PATIENCE_S
 from tests.stack import MakeStack, Stack
 
 ROOT = Path(__file__).parents[2]
@@ -228,7 +229,7 @@ class Terminal:
         self._theirs, self._ours = theirs, ours
         self.printed = ""
 
-    def wait_for(self, text: str, timeout_s: float = 30) -> None:
+    def wait_for(self, text: str, timeout_s: float = PATIENCE_S) -> None:
         """Read until this is printed, and forget what was read."""
         deadline = time.monotonic() + timeout_s
         while text not in self.printed:
@@ -242,7 +243,7 @@ class Terminal:
 
     def end(self) -> int:
         """The exit code; the terminal's settings have to be those from before."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while self.process.poll() is None and time.monotonic() < deadline:
             if select.select([self._ours], [], [], 0.1)[0]:
                 with suppress(OSError):

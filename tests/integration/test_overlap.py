@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from service.cli.main import main
+from tests.server_process import PATIENCE_S
 from tests.stack import Stack, wait_until
 from tests.web_process import ROOT, Load, WebProcess, listening
 
@@ -56,8 +57,8 @@ def test_an_overlap_of_two_releases_fails_no_request(
             load.wait_for(100)
             with release("two").wait_until_ready() as two:
                 assert (one.release(), two.release()) == ("one", "two")
-                wait_until(lambda: one.release(public) == "one", 30, "answer of the old release")
-                wait_until(lambda: one.release(public) == "two", 30, "answer of the new release")
+                wait_until(lambda: one.release(public) == "one", "answer of the old release")
+                wait_until(lambda: one.release(public) == "two", "answer of the new release")
                 load.wait_for(100)
 
                 assert one.stop() == 0
@@ -68,7 +69,6 @@ def test_an_overlap_of_two_releases_fails_no_request(
                 assert public.exists()
                 assert not (sockets / "one.sock").exists()
     assert load.failures == []
-    assert max(load.times_s) < 2
 
 
 def test_a_request_that_comes_after_the_stop_of_an_accepted_connection_is_answered(
@@ -86,7 +86,7 @@ def test_a_request_that_comes_after_the_stop_of_an_accepted_connection_is_answer
         # This one was accepted after them, so they were.
         assert web.release(public) == ""
         web.process.terminate()
-        wait_until(lambda: any("Handling signal: term" in line for line in web.output), 10, "stop")
+        wait_until(lambda: any("Handling signal: term" in line for line in web.output), "stop")
         early.sendall(REQUEST)
 
         assert answer_of(early).endswith(b"ok")
@@ -94,7 +94,7 @@ def test_a_request_that_comes_after_the_stop_of_an_accepted_connection_is_answer
         time.sleep(6)
         late.sendall(REQUEST)
         assert answer_of(late).endswith(b"ok")
-        assert web.process.wait(30) == 0
+        assert web.process.wait(PATIENCE_S) == 0
 
 
 def test_a_private_socket_stands_beside_web_bind(variables: dict[str, str], sockets: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_private_socket_of_a_live_process_is_refused(
         listening(private),
         WebProcess(variables, "--bind", "127.0.0.1:0", private=private) as web,
     ):
-        assert web.process.wait(30) == 1
+        assert web.process.wait(PATIENCE_S) == 1
     assert "A live process listens on" in "".join(web.output)
 
 
@@ -150,7 +150,7 @@ def test_a_file_in_the_place_of_the_private_socket_is_kept(
     private.write_text("important")
 
     with WebProcess(variables, "--bind", "127.0.0.1:0", private=private) as web:
-        assert web.process.wait(30) == 1
+        assert web.process.wait(PATIENCE_S) == 1
 
     assert private.read_text() == "important"
 
@@ -162,7 +162,7 @@ def test_the_end_of_one_worker_leaves_the_private_socket(
     with WebProcess(variables, "--bind", "127.0.0.1:0", private=private).wait_until_ready() as web:
         (worker,) = children(web.process.pid)
         os.kill(worker, 15)
-        wait_until(lambda: children(web.process.pid) not in ([worker], []), 10, "new worker")
+        wait_until(lambda: children(web.process.pid) not in ([worker], []), "new worker")
 
         web.wait_until_ready()
 
@@ -172,7 +172,7 @@ def children(pid: int) -> list[int]:
 
 
 def answer_of(client: socket.socket) -> bytes:
-    client.settimeout(20)
+    client.settimeout(PATIENCE_S)
     answer = b""
     while chunk := client.recv(65_536):
         answer += chunk
@@ -201,7 +201,7 @@ def test_a_worker_that_is_told_to_stop_while_it_is_born_stops(variables: dict[st
     environment = {**os.environ, **variables, "WEB_WORKERS": "1", "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as master:
         assert master.stdout is not None
-        deadline = threading.Timer(30, master.kill)
+        deadline = threading.Timer(PATIENCE_S, master.kill)
         deadline.start()
         born = (line for line in master.stdout if "Booting worker" in line)
 

@@ -125,7 +125,7 @@ def test_an_entry_of_the_spool_that_is_no_message_does_not_stop_the_replay(stack
     (stack.settings.spool_dir / ("0" * 20 + ".msg")).write_bytes(b"[]")
     stopping = start_background(stack.container)
     try:
-        wait_until(lambda: not spool, 5, "empty spool")
+        wait_until(lambda: not spool, "empty spool")
     finally:
         stopping.set()
     assert stack.container.mailbox.depth().due == 1
@@ -176,7 +176,7 @@ def test_a_retried_turn_may_die_again_and_apologize_again_after_an_hour(stack: S
             earlier = utc_now() - timedelta(hours=2)
             connection.execute(update(ConversationRow).values(apologized_at=earlier))
         assert _retry(stack.container, stack.turns()[0]["id"])["result"] == "queued"
-        wait_until(lambda: len(stack.replies()) == 2, 5, "second apology")
+        wait_until(lambda: len(stack.replies()) == 2, "second apology")
         stack.wait_until_idle()
     assert stack.replies() == [APOLOGY, APOLOGY]
     assert stack.turns()[0]["status"] == "dead"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, insert, select
@@ -17,8 +18,9 @@ from service.demo.emulators.faults import Fault
 from service.demo.emulators.replies import text
 from service.restoring import Reconciled, reconcile
 from service.store.models import Base
+from service.store.redis_mailbox import RedisMailbox
 from tests.integration.test_crashes import crash
-from tests.stack import NUMBER, MakeStack, Stack
+from tests.stack import NUMBER, MakeStack, Stack, wait_until
 
 HOUR = timedelta(hours=1)
 
@@ -121,15 +123,28 @@ def test_what_was_answered_after_the_backup_is_not_answered_again_and_the_rest_o
     assert all_replies(stack, range(20, 25)) == [[f"eco: pregunta {n}"] for n in range(20, 25)]
 
 
-def test_workers_that_are_held_claim_nothing_while_messages_are_accepted(stack: Stack) -> None:
+def test_workers_that_are_held_claim_nothing_while_messages_are_accepted(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims: list[tuple[Sequence[Claim], float]] = []
+    claim = RedisMailbox.claim
+
+    def noted(*arguments: Any) -> tuple[Sequence[Claim], float]:
+        claims.append(claim(*arguments))
+        return claims[-1]
+
     stack.container.hold.place("restore")
+    monkeypatch.setattr(RedisMailbox, "claim", noted)
     with stack.worker():
         ask(stack, 1)
-        time.sleep(1.5)
+        asked = len(claims)
+        wait_until(lambda: len(claims) >= asked + 2, "a worker that asks for work twice")
+        assert [list(found) for found, _ in claims] == [[]] * len(claims)
         assert stack.turns() == []
         assert stack.container.mailbox.depth().held
+        monkeypatch.undo()
         stack.container.hold.lift()
-        stack.wait_for_turns(1, timeout_s=3)
+        stack.wait_for_turns(1)
     assert stack.replies(contact(1)) == ["eco: pregunta 1"]
 
 

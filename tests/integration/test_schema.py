@@ -21,6 +21,7 @@ from service.store.database import Database
 from service.store.migrations_state import FOLDER, MigrationState, SchemaError
 from service.store.models import Base
 from tests.integration.test_cli import Ctl, ctl
+from tests.server_process import PATIENCE_S
 from tests.stack import MakeStack
 
 __all__ = ["ctl"]  # fixture
@@ -221,7 +222,7 @@ def test_two_upgrades_at_once_do_the_work_once(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE_S)
 
     other.close()
     assert sorted(results) == [(HEAD, NEXT), (NEXT, NEXT)]

@@ -39,4 +39,4 @@ def test_a_killed_drill_leaves_no_server(tmp_path: Path) -> None:
 
         drill.kill()
 
-    wait_until(lambda: not Path(f"/proc/{server}/fd/0").exists(), 10, "the server's end")
+    wait_until(lambda: not Path(f"/proc/{server}/fd/0").exists(), "the server's end")

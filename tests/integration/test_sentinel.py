@@ -29,17 +29,17 @@ from service.web import health
 from service.web.background import start_background
 from tests.integration.test_webhook import Door
 from tests.sentinel_group import NAME, PASSWORD, Node, SentinelGroup
-from tests.server_process import ServerUnavailableError
+from tests.server_process import PATIENCE_S, ServerUnavailableError
 from tests.servers import RealRedis
 from tests.stack import Stack, emulators, environment, settings_of, wait_until
 from tests.unit.test_primary import FakeSentinel
 
-FAIL_OVER_S = 20.0
-TWILIO_S = 15.0
 _SENDERS = 4
 
 Fault = Callable[[Node], None]
 MakeStack = Callable[..., Stack]
+
+pytestmark = pytest.mark.usefixtures("hasty_redis_client")
 
 FAULTS: dict[str, Fault] = {
     "killed": lambda node: node.kill(),
@@ -88,6 +88,8 @@ def make(group: SentinelGroup, sqlite_url: str, tmp_path: Path) -> Iterator[Make
                 tmp_path,
                 **{
                     "REDIS_SENTINELS": group.addresses,
+                    # A fail-over may cut a turn's end off from Redis, which is made up for after it.
+                    "LEASE_S": "2",
                     "REDIS_SENTINEL_NAME": NAME,
                     "REDIS_SENTINEL_PASSWORD": PASSWORD,
                     **overrides,
@@ -114,7 +116,7 @@ def on_replica(make: MakeStack) -> Stack:
 
 @dataclass
 class Senders:
-    """Threads that post messages, each again until it is acknowledged, as Twilio does."""
+    """Threads that post messages, each again until it is acknowledged."""
 
     stack: Stack
     acknowledged: list[tuple[float, str]] = field(default_factory=list)
@@ -136,7 +138,7 @@ class Senders:
     def wait_for(self, more: int) -> None:
         """Until this many more are acknowledged."""
         until = len(self.acknowledged) + more
-        wait_until(lambda: len(self.acknowledged) >= until, FAIL_OVER_S, "acknowledgements")
+        wait_until(lambda: len(self.acknowledged) >= until, "acknowledgements")
 
     @property
     def sids(self) -> set[str]:
@@ -150,7 +152,7 @@ class Senders:
     def _send(self) -> None:
         while not self._stopping.is_set():
             form = self.door.form()
-            until = time.monotonic() + TWILIO_S
+            until = time.monotonic() + PATIENCE_S
             while self.door.post(form).status_code != 200:
                 if time.monotonic() > until:
                     self.given_up.append(form["MessageSid"])
@@ -167,7 +169,7 @@ def kept_by(node: Node) -> list[str]:
 
 
 def wait_for_fail_over(group: SentinelGroup, old: Node) -> None:
-    wait_until(lambda: group.primary is not old, FAIL_OVER_S, "another primary")
+    wait_until(lambda: group.primary is not old, "another primary")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -186,7 +188,6 @@ def test_no_acknowledged_message_is_lost_when_the_primary_is(
     assert len(kept) == len(set(kept))
     assert senders.given_up == []
     assert on_replica.container.spool.depth() == 0
-    assert senders.longest_gap_s < TWILIO_S
     with capsys.disabled():
         print(f"\n{fault}: {senders.longest_gap_s:.1f} s without acknowledgements")
 
@@ -219,7 +220,7 @@ def test_a_repeated_message_waits_for_a_replica_too(
     for node in replicas:
         node.resume()
 
-    wait_until(lambda: _is_accepted(on_replica, message), 5, "an acknowledgement")
+    accept(on_replica, message)
     assert kept_by(group.primary) == [message.event.id]
 
 
@@ -232,7 +233,7 @@ def test_a_web_host_that_is_cut_off_with_the_old_primary_acknowledges_nothing(
             REDIS_SENTINELS=f"127.0.0.1:{behind.address[1]}", REDIS_ACKNOWLEDGE_ON_REPLICA="true"
         )
         before, after = stack.message("antes"), stack.message("después")
-        assert _is_accepted(stack, before)
+        accept(stack, before)
         old.shut_out("sentinel", "replica")
         assert not _is_accepted(stack, after)
         wait_for_fail_over(group, old)
@@ -244,23 +245,27 @@ def test_a_web_host_that_is_cut_off_with_the_old_primary_acknowledges_nothing(
 def test_turns_go_on_through_a_fail_over_and_answer_once(
     group: SentinelGroup, on_replica: Stack
 ) -> None:
-    on_replica.openai.model_delay_s = 1.0
     contacts = [f"+5692222{n:04d}" for n in range(6)]
     with on_replica.worker():
-        for contact in contacts[:3]:
-            on_replica.send("antes", from_=contact)
-        wait_until(lambda: on_replica.openai.in_flight, 5, "call of the model")
-        old = group.primary
-        old.kill()
+        with on_replica.held_model():
+            for contact in contacts[:3]:
+                accept(on_replica, on_replica.message("antes", from_=contact))
+            on_replica.wait_for_calls()
+            old = group.primary
+            old.kill()
         wait_for_fail_over(group, old)
         for contact in contacts[3:]:
-            message = on_replica.message("después", from_=contact)
-            wait_until(partial(_is_accepted, on_replica, message), FAIL_OVER_S, "acceptance")
-        on_replica.wait_for_turns(6, FAIL_OVER_S)
-        on_replica.wait_until_idle(FAIL_OVER_S)
+            accept(on_replica, on_replica.message("después", from_=contact))
+        on_replica.wait_for_turns(6)
+        on_replica.wait_until_idle()
 
     for n, contact in enumerate(contacts):
         assert on_replica.replies(contact) == ["eco: antes" if n < 3 else "eco: después"]
+
+
+def accept(stack: Stack, message: Inbound) -> None:
+    """Until a replica has confirmed it in time, or a fail-over is over."""
+    wait_until(partial(_is_accepted, stack, message), "an acknowledgement")
 
 
 def _is_accepted(stack: Stack, message: Inbound) -> bool:
@@ -274,10 +279,10 @@ def _is_accepted(stack: Stack, message: Inbound) -> bool:
 def test_what_a_replica_had_not_heard_of_is_trimmed_and_not_answered_again(
     group: SentinelGroup, on_replica: Stack
 ) -> None:
-    on_replica.send("hola")
+    accept(on_replica, on_replica.message("hola"))
     old = group.primary
     for node in group.replicas():
-        wait_until(partial(kept_by, node), 5, "a message on each replica")
+        wait_until(partial(kept_by, node), "a message on each replica")
     old.shut_out("replica")
     with on_replica.worker():
         on_replica.wait_for_turns(1)
@@ -288,7 +293,7 @@ def test_what_a_replica_had_not_heard_of_is_trimmed_and_not_answered_again(
     assert len(kept_by(group.primary)) == 1
 
     with on_replica.worker():
-        wait_until(lambda: kept_by(group.primary) == [], FAIL_OVER_S, "a trimmed mailbox")
+        wait_until(lambda: kept_by(group.primary) == [], "a trimmed mailbox")
 
     assert on_replica.replies() == ["eco: hola"]
     assert len(on_replica.turns()) == 1
@@ -302,10 +307,10 @@ def test_who_only_reads_and_listens_leaves_a_primary_that_was_cut_off(
     try:
         container.mailbox.depth()
         old = group.primary
-        wait_until(lambda: _listeners(old), 5, "a listener")
+        wait_until(lambda: _listeners(old), "a listener")
         old.shut_out("sentinel", "replica")
         wait_for_fail_over(group, old)
-        wait_until(lambda: _listeners(group.primary), 10, "a listener at the new primary")
+        wait_until(lambda: _listeners(group.primary), "a listener at the new primary")
         assert container.redis.primary is not None
         assert container.redis.primary.known == f"127.0.0.1:{group.primary.port}"
         assert container.redis.command("SET", "hb:held", "x") == b"OK"
@@ -338,9 +343,7 @@ def test_health_tells_the_primary_and_its_replicas(
     assert PASSWORD not in alone.text
     # Through a fail-over it stays ready.
     assert client.simulate_get("/health/ready").status_code == 200
-    wait_until(
-        lambda: client.simulate_get("/health/ready").status_code == 503, 5, "an unready answer"
-    )
+    wait_until(lambda: client.simulate_get("/health/ready").status_code == 503, "an unready answer")
 
 
 def test_check_names_the_primary_and_a_sentinel_that_is_away(

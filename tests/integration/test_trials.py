@@ -44,7 +44,7 @@ def ended(stack: Stack, form: dict[str, str]) -> dict[str, Any]:
         found = stack.container.turns.turn(turn)
         return "running" if found is None else str(found["status"])
 
-    wait_until(lambda: status() != "running", 10, "end of the trial")
+    wait_until(lambda: status() != "running", "end of the trial")
     return stack.container.turns.conversation(conversation) or {}
 
 

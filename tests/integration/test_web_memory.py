@@ -46,7 +46,7 @@ def test_no_vendors_sdk_is_loaded_by_a_process_that_has_served_a_webhook(stack: 
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
     assert json.loads(process.stdout.splitlines()[-1]) == [200, []]

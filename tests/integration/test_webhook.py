@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import falcon.testing
 import pytest
+from structlog.testing import capture_logs
 from twilio.request_validator import RequestValidator
 
 from service.app import create_app
@@ -162,6 +162,7 @@ def test_a_callback_tells_the_sid_of_an_uncertain_send(door: Door) -> None:
     mailbox, journal = stack.container.mailbox, stack.container.journal
     turn = journal.open(mailbox.claim(1)[0][0]).turn
     assert turn is not None
+    stack.expire_leases()
     part = Part("pt_known", "reply", 0, f"whatsapp:{CONTACT}", "eco: hola")
     said = Step("reply", {"text": part.body, "reason": "answered", "opted_out": None})
     journal.save(turn, steps=[said], new_parts=[part], intend=part)
@@ -173,7 +174,7 @@ def test_a_callback_tells_the_sid_of_an_uncertain_send(door: Door) -> None:
     }
     door.post(form, path=f"{PATH}/status?part=pt_known")
     with stack.worker():
-        stack.wait_for_turns(1, timeout_s=15)
+        stack.wait_for_turns(1)
     assert stack.replies() == []
     assert stack.container.turns.parts(turn.id)[0]["sid"] == "SM" + "7" * 32
 
@@ -188,20 +189,17 @@ def breakages(redis: RealRedis) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("state", ["stopped", "hung", "full", "read only"])
+@pytest.mark.usefixtures("hasty_redis_client")
 def test_messages_are_spooled_while_redis_is_away_and_replayed_in_order(
     door: Door, redis_server: RealRedis, state: str
 ) -> None:
     stack = door.stack
     assert door.post(door.form("cero")).status_code == 200
     breakages(redis_server)[state]()  # type: ignore[operator]
-    slowest = 0.0
     for body in ("uno", "dos", "tres"):
-        started = time.monotonic()
         assert door.post(door.form(body)).status_code == 200
-        slowest = max(slowest, time.monotonic() - started)
     twice = door.form("cuatro", sid="SM" + "4" * 32)
     assert [door.post(twice).status_code for _ in range(2)] == [200, 200]
-    assert slowest < 3
     assert stack.container.spool.depth() == 5
 
     if redis_server.running:
@@ -211,9 +209,9 @@ def test_messages_are_spooled_while_redis_is_away_and_replayed_in_order(
         client.replicaof("NO", "ONE")
         client.config_set("maxmemory", 0)
     stopping = start_background(stack.container)
-    wait_until(lambda: not stack.container.spool, 10, "an empty spool")
+    wait_until(lambda: not stack.container.spool, "an empty spool")
     assert door.post(door.form("cinco")).status_code == 200
-    wait_until(lambda: not stack.container.spool, 10, "an empty spool")
+    wait_until(lambda: not stack.container.spool, "an empty spool")
     stopping.set()
     with stack.worker():
         stack.wait_for_turns(1)
@@ -238,12 +236,10 @@ def test_without_redis_and_spool_the_answer_is_503(
     assert door.post().status_code == 200
     (stack.settings.spool_dir / "filler").write_bytes(b"x" * 2**20)
     redis_server.stop()
-    started = time.monotonic()
     assert door.post().status_code == 503
-    assert time.monotonic() - started < 3
     assert door.client.simulate_get("/health").status_code == 503
     (stack.settings.spool_dir / "filler").unlink()
-    wait_until(lambda: door.post().status_code == 200, 5, "room in the spool")
+    wait_until(lambda: door.post().status_code == 200, "room in the spool")
 
 
 def test_new_messages_go_through_the_spool_while_it_is_not_empty(door: Door) -> None:
@@ -271,7 +267,7 @@ def test_while_the_database_is_down_known_bots_go_on_and_unknown_numbers_get_503
     assert door.client.simulate_get("/health/db").status_code == 503
     postgres_server.start()
     with stack.worker():
-        stack.wait_for_turns(1, timeout_s=20)
+        stack.wait_for_turns(1)
     assert stack.replies() == ["eco: hola | hola | hola"]
     other.close()
 
@@ -280,17 +276,16 @@ def test_while_the_database_is_down_known_bots_go_on_and_unknown_numbers_get_503
 def test_a_turn_goes_on_after_an_outage_of_the_database_without_counting_it(
     make_stack: MakeStack, postgres_server: RealPostgres
 ) -> None:
-    stack = make_stack(LEASE_S="10")
+    stack = make_stack()
     stack.add_bot()
-    stack.openai.model_delay_s = 0.5
-    with stack.worker():
-        stack.send("hola")
-        wait_until(lambda: stack.openai.in_flight, 5, "call of the model")
-        postgres_server.stop()
-        wait_until(lambda: not stack.openai.in_flight, 5, "end of the call")
-        time.sleep(1.5)
+    with stack.worker(), capture_logs() as logs:
+        with stack.held_model():
+            stack.send("hola")
+            stack.wait_for_calls()
+            postgres_server.stop()
+        wait_until(lambda: any(log["event"] == "outage" for log in logs), "the turn's outage")
         postgres_server.start()
-        stack.wait_for_turns(1, timeout_s=20)
+        stack.wait_for_turns(1)
     assert stack.replies() == ["eco: hola"]
     assert (stack.turns()[0]["tries"], stack.turns()[0]["crashes"]) == (0, 0)
 

@@ -10,7 +10,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.server_process import free_port
+from tests.server_process import PATIENCE_S, free_port
 from tests.stack import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +57,7 @@ class Nginx:
     http_port: int
     folder: Path
 
-    def connect(self, timeout_s: float = 10) -> ssl.SSLSocket:
+    def connect(self, timeout_s: float = PATIENCE_S) -> ssl.SSLSocket:
         """A TLS connection to the site, whoever signed its certificate."""
         context = ssl.create_default_context()
         context.check_hostname = False
@@ -143,11 +142,11 @@ def nginx_before(
     )
     running = Nginx(process, https, http, folder)
     try:
-        wait_until(lambda: _listens(running), 10, "listening nginx")
+        wait_until(lambda: _listens(running), "listening nginx")
         yield running
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(PATIENCE_S)
 
 
 def _listens(running: Nginx) -> bool:
@@ -183,7 +182,7 @@ def _render(folder: Path, variables: Mapping[str, Any]) -> str:
             "ANSIBLE_HOME": str(folder / "ansible"),
             "ANSIBLE_LOCALHOST_WARNING": "0",
         },
-        timeout=60,
+        timeout=300,
     )
     return target.read_text()
 
@@ -210,8 +209,3 @@ def _make_certificate(folder: Path) -> None:
             serialization.NoEncryption(),
         )
     )
-
-
-def age_s(started: float) -> float:
-    """Seconds since `started` of `time.monotonic`."""
-    return time.monotonic() - started

@@ -26,6 +26,7 @@ from twilio.request_validator import RequestValidator
 from service.cli.http import UnixConnection
 from service.demo.emulators.faults import Fault
 from service.demo.emulators.phone import inbound_form
+from tests.server_process import PATIENCE_S
 from tests.stack import (
     ACCOUNT_SID,
     AUTH_TOKEN,
@@ -126,8 +127,8 @@ def worker_process(
         yield process
     finally:
         process.terminate()
-        process.wait(30)
-        reader.join(5)
+        process.wait(PATIENCE_S)
+        reader.join(PATIENCE_S)
         process.stdout.close()
 
 
@@ -169,9 +170,9 @@ def test_no_secret_and_no_text_is_logged_answered_or_counted_whatever_fails(
     ]
     assert running.write(TEXT) == 200
     assert running.write(TEXT, token=OWN_KEYS["openai_api_key"]) == 403
-    stack.wait_for_turns(1, timeout_s=30)
+    stack.wait_for_turns(1)
     answers.append(running.ask("GET", "/metrics"))
-    wait_until(lambda: "turn_" in running.logs(), 10, "line of the turn")
+    wait_until(lambda: "turn_" in running.logs(), "line of the turn")
 
     shown = "\n".join(body for _, body in answers)
     logged = running.logs()
@@ -224,7 +225,7 @@ def test_settings_that_are_wrong_are_named_without_their_values(tmp_path: Path) 
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -257,7 +258,7 @@ def test_a_database_that_cannot_be_opened_is_reported_without_its_password(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

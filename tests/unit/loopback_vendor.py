@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -17,8 +18,7 @@ from requests.structures import CaseInsensitiveDict
 
 from service.conversation.bot import Assistant, Bot, Texts
 from service.settings import Settings
-
-DEADLINE_S = 10.0
+from tests.server_process import PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class LoopbackVendor:
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(DEADLINE_S)
+        self._thread.join(PATIENCE_S)
 
 
 class _Server(ThreadingHTTPServer):
@@ -154,7 +154,7 @@ def _handler(vendor: LoopbackVendor) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             if answer.ending == "silent":
-                vendor.closing.wait(DEADLINE_S)
+                vendor.closing.wait(PATIENCE_S)
                 self.close_connection = True
                 return
             content = answer.body
@@ -169,7 +169,8 @@ def _handler(vendor: LoopbackVendor) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Length", "1000000")
                 self.end_headers()
                 self.close_connection = True
-                while not vendor.closing.wait(0.05):
+                until = monotonic() + PATIENCE_S
+                while not vendor.closing.wait(0.05) and monotonic() < until:
                     self.wfile.write(b" ")
                     self.wfile.flush()
                 return

@@ -27,7 +27,7 @@ def run_make(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedP
         env={"PATH": os.environ["PATH"], **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -19,6 +19,7 @@ from service.demo.folder import DemoFolder
 from service.settings import Settings
 from service.store.database import DatabaseDownError
 from service.store.redis_client import RedisDownError
+from tests.server_process import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 PRINT_JSON = "from service.cli.output import print_json; print_json({'name': 'Ñuñoa'})"
@@ -105,7 +106,7 @@ def test_streams_that_a_shell_closed_or_filled_are_no_fault_of_the_program(
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
     )
 
     assert (ended.returncode, ended.stderr) == (code, said)
@@ -116,7 +117,7 @@ def test_json_on_an_output_of_ascii_is_whole() -> None:
         [sys.executable, "-c", PRINT_JSON],
         env={"PYTHONPATH": str(ROOT), "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
         capture_output=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=True,
     )
 

@@ -10,6 +10,7 @@ import requests
 
 from service.demo.emulators.faults import Fault
 from service.demo.emulators.horizon import HorizonEmulator
+from tests.server_process import PATIENCE_S
 
 LEAD = {"nombre": "Ana", "interes": "una casa", "telefono": "+56911112222"}
 
@@ -32,7 +33,9 @@ def call(
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if key:
         headers["Idempotency-Key"] = key
-    return requests.request(method, emulator.url + path, json=body, headers=headers, timeout=5)
+    return requests.request(
+        method, emulator.url + path, json=body, headers=headers, timeout=PATIENCE_S
+    )
 
 
 @pytest.mark.parametrize("token", [None, "wrong"])
@@ -165,7 +168,7 @@ def test_wrong_methods_types_and_paths_are_refused(emulator: HorizonEmulator) ->
         f"{emulator.url}/api/leads/",
         data={"nombre": "Ana"},
         headers={"Authorization": "Bearer token-a"},
-        timeout=5,
+        timeout=PATIENCE_S,
     )
 
     assert [answer.status_code for answer in (no_slash, method, form)] == [404, 405, 415]
@@ -180,10 +183,10 @@ def test_crm_is_set_and_seen_over_http(emulator: HorizonEmulator) -> None:
         ("idempotency", {"enabled": False}),
     ]
     for path, body in orders:
-        requests.post(f"{control}/{path}", json=body, timeout=5).raise_for_status()
+        requests.post(f"{control}/{path}", json=body, timeout=PATIENCE_S).raise_for_status()
     call(emulator, "POST", "/api/leads/", LEAD, token="token-c")
 
-    state = requests.get(f"{control}/state", timeout=5).json()
+    state = requests.get(f"{control}/state", timeout=PATIENCE_S).json()
 
     assert state["clients"] == ["a", "b", "c"]
     assert state["control_modes"] == {"+56911112222": "human"}

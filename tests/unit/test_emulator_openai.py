@@ -16,6 +16,7 @@ from service.demo.emulators import replies
 from service.demo.emulators.brains import ScriptedBrain, echo_brain
 from service.demo.emulators.faults import Fault
 from service.demo.emulators.openai import OpenAIEmulator
+from tests.server_process import PATIENCE_S
 
 MODEL = "gpt-6-luna"
 PARAMETERS = {
@@ -37,7 +38,7 @@ def emulator() -> Iterator[OpenAIEmulator]:
 @pytest.fixture
 def client(emulator: OpenAIEmulator) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(
-        base_url=f"{emulator.url}/v1", api_key="sk-test", max_retries=0, timeout=5
+        base_url=f"{emulator.url}/v1", api_key="sk-test", max_retries=0, timeout=PATIENCE_S
     ) as made:
         yield made
 
@@ -204,7 +205,7 @@ def test_missing_or_wrong_key_is_refused(emulator: OpenAIEmulator, key: str | No
     headers = {"Authorization": key} if key else {}
 
     answer = requests.post(
-        f"{emulator.url}/v1/responses", json={"model": MODEL}, headers=headers, timeout=5
+        f"{emulator.url}/v1/responses", json={"model": MODEL}, headers=headers, timeout=PATIENCE_S
     )
 
     assert answer.status_code == 401
@@ -354,7 +355,7 @@ def test_models_can_be_looked_up(client: openai.OpenAI) -> None:
 
 def test_compatible_server_may_lack_the_models() -> None:
     with OpenAIEmulator(echo_brain, models_endpoint=False) as emulator:
-        answer = requests.get(f"{emulator.url}/v1/models/{MODEL}", timeout=5)
+        answer = requests.get(f"{emulator.url}/v1/models/{MODEL}", timeout=PATIENCE_S)
 
     assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
 
@@ -362,7 +363,7 @@ def test_compatible_server_may_lack_the_models() -> None:
 @pytest.mark.parametrize("path", ["/v1/assistants", "/v1/threads/thread_1/runs"])
 def test_assistants_are_gone(emulator: OpenAIEmulator, path: str) -> None:
     answer = requests.post(
-        emulator.url + path, headers={"Authorization": "Bearer sk-test"}, timeout=5
+        emulator.url + path, headers={"Authorization": "Bearer sk-test"}, timeout=PATIENCE_S
     )
 
     assert answer.status_code == 410
@@ -380,7 +381,7 @@ def test_ordered_429_looks_like_openai(client: openai.OpenAI, emulator: OpenAIEm
 
 
 def test_peak_counts_the_calls_in_flight(client: openai.OpenAI, emulator: OpenAIEmulator) -> None:
-    together = threading.Barrier(5, timeout=5)
+    together = threading.Barrier(5, timeout=PATIENCE_S)
 
     def wait_for_all(request: dict[str, Any]) -> replies.Reply:
         together.wait()

@@ -14,6 +14,7 @@ from service.demo.emulators.phone import InboundDelivery, OverrideError, Overrid
 from service.demo.emulators.server import Emulator
 from service.demo.emulators.twilio import ACCOUNT_SID, AUTH_TOKEN, TwilioEmulator
 from service.demo.emulators.wire import Request, Response
+from tests.server_process import PATIENCE_S
 
 BOT = "+15550001111"
 CONTACT = "+56911112222"
@@ -218,16 +219,16 @@ def test_other_process_writes_and_reads_over_http(
     message = {"webhook_url": webhook.url, "to": BOT, "from_": CONTACT, "body": "hola"}
     control = f"{emulator.url}/_emulator"
 
-    delivery = requests.post(f"{control}/inbound", json=message, timeout=5).json()
-    wrong = requests.post(f"{control}/inbound", json={"to": BOT}, timeout=5)
+    delivery = requests.post(f"{control}/inbound", json=message, timeout=PATIENCE_S).json()
+    wrong = requests.post(f"{control}/inbound", json={"to": BOT}, timeout=PATIENCE_S)
     requests.post(
         f"{emulator.url}/2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json",
         data={"To": f"whatsapp:{CONTACT}", "From": f"whatsapp:{BOT}", "Body": "eco"},
         auth=(ACCOUNT_SID, AUTH_TOKEN),
-        timeout=5,
+        timeout=PATIENCE_S,
     ).raise_for_status()
     query = {"to": CONTACT, "count": "1", "timeout": "5"}
-    replies = requests.get(f"{control}/messages", params=query, timeout=5).json()
+    replies = requests.get(f"{control}/messages", params=query, timeout=PATIENCE_S).json()
 
     assert (delivery["accepted"], delivery["status_code"], delivery["attempts"]) == (True, 200, 1)
     assert wrong.status_code == 400

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import pytest
 import requests
 
+from tests.server_process import PATIENCE_S
+
 COMMAND = [
     sys.executable,
     "-m",
@@ -28,7 +30,7 @@ def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, st
         yield process, json.loads(process.stdout.readline())
     finally:
         process.kill()
-        process.wait(5)
+        process.wait(PATIENCE_S)
         process.stdout.close()
 
 
@@ -36,15 +38,19 @@ def test_all_three_answer_where_it_says() -> None:
     account = "AC" + "a" * 32
     with running("--account", f"{account}:token", "--horizon-token", "t:client") as (_, urls):
         model = requests.get(
-            f"{urls['openai']}/models/gpt-6-luna", headers={"Authorization": "Bearer k"}, timeout=5
+            f"{urls['openai']}/models/gpt-6-luna",
+            headers={"Authorization": "Bearer k"},
+            timeout=PATIENCE_S,
         )
         messages = requests.get(
             f"{urls['twilio']}/2010-04-01/Accounts/{account}/Messages.json",
             auth=(account, "token"),
-            timeout=5,
+            timeout=PATIENCE_S,
         )
         leads = requests.get(
-            f"{urls['horizon']}/api/leads/", headers={"Authorization": "Bearer t"}, timeout=5
+            f"{urls['horizon']}/api/leads/",
+            headers={"Authorization": "Bearer t"},
+            timeout=PATIENCE_S,
         )
 
     assert [answer.status_code for answer in (model, messages, leads)] == [200, 200, 200]
@@ -55,15 +61,15 @@ def test_signal_ends_it(number: signal.Signals) -> None:
     with running() as (process, _):
         process.send_signal(number)
 
-        assert process.wait(5) == 0
+        assert process.wait(PATIENCE_S) == 0
 
 
 def test_it_ends_with_its_parent() -> None:
-    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    sleep = [sys.executable, "-c", "import time; time.sleep(1000)"]
     with (
         subprocess.Popen(sleep) as parent,
         running("--parent-pid", str(parent.pid)) as (process, _),
     ):
         parent.kill()
 
-        assert process.wait(5) == 0
+        assert process.wait(PATIENCE_S) == 0

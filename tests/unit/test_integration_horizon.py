@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -247,13 +246,11 @@ def test_a_call_whose_answer_is_lost_is_uncertain(
     vendor: LoopbackVendor, ending: str, code: str
 ) -> None:
     vendor.answer = Answer(ending=ending)
-    started = time.monotonic()
 
     with pytest.raises(UncertainError) as caught:
         crm_at(vendor, horizon_timeout_s=0.3).call(bot_with(), CREATE)
 
     assert caught.value.code == code
-    assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from service.conversation.ports import (
     VendorError,
 )
 from service.integrations.twilio_messenger import TwilioMessenger
+from tests.server_process import PATIENCE_S
 from tests.unit.loopback_vendor import (
     Answer,
     LoopbackVendor,
@@ -357,7 +358,7 @@ def test_a_failure_to_show_typing_is_a_vendors_error(vendor: LoopbackVendor) -> 
 
 def test_each_thread_gets_the_answer_to_its_own_send(vendor: LoopbackVendor) -> None:
     threads = 40
-    together = threading.Barrier(threads, timeout=10)
+    together = threading.Barrier(threads, timeout=PATIENCE_S)
 
     def answer(received: Received) -> Answer:
         together.wait()
@@ -374,14 +375,14 @@ def test_each_thread_gets_the_answer_to_its_own_send(vendor: LoopbackVendor) -> 
     for thread in running:
         thread.start()
     for thread in running:
-        thread.join(20)
+        thread.join(PATIENCE_S)
 
     assert sids == {number: f"SM-{number}" for number in range(threads)}
 
 
 def test_connections_of_all_threads_are_kept_for_the_next_sends(vendor: LoopbackVendor) -> None:
     threads = 40
-    together = threading.Barrier(threads, timeout=10)
+    together = threading.Barrier(threads, timeout=PATIENCE_S)
 
     def answer(_: Received) -> Answer:
         together.wait()
@@ -396,7 +397,7 @@ def test_connections_of_all_threads_are_kept_for_the_next_sends(vendor: Loopback
         for thread in running:
             thread.start()
         for thread in running:
-            thread.join(20)
+            thread.join(PATIENCE_S)
 
     assert len(vendor.received) == 2 * threads
     assert len({received.connection for received in vendor.received}) == threads

@@ -14,6 +14,7 @@ import pytest
 
 from service import settings as settings_module
 from service.metrics import Metrics
+from tests.server_process import PATIENCE_S
 from tests.unit.loopback_vendor import settings_with
 
 ROOT = Path(__file__).parents[2]
@@ -106,5 +107,5 @@ def count_in(folder: Path) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
     )

@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from tests import servers
-from tests.server_process import ServerUnavailableError, wait_until
+from tests.server_process import PATIENCE_S, ServerUnavailableError, wait_until
 from tests.servers import RealPostgres, RealRedis
 
 
@@ -113,7 +113,7 @@ def test_redis_ends_with_the_process_that_started_it(
             return True
         return False
 
-    wait_until(refused, 10, "the orphaned server has ended")
+    wait_until(refused, "the orphaned server has ended")
 
 
 def test_server_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -199,5 +199,5 @@ def test_paused_postgres_hangs_until_it_is_resumed(
         postgres_server.resume()
 
         assert not answered
-        answer.result(timeout=10)
+        answer.result(PATIENCE_S)
     assert value(postgres_url, "SELECT 1") == 1

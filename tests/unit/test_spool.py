@@ -12,6 +12,7 @@ from service.conversation.event import Event, encode
 from service.conversation.mailbox import Inbound
 from service.conversation.outage import OutageError
 from service.store.spool import Spool, SpoolFullError
+from tests.server_process import PATIENCE_S
 
 
 def inbound(sid: str) -> Inbound:
@@ -131,7 +132,7 @@ def test_what_is_being_written_is_left_alone_by_a_replay(tmp_path: Path) -> None
         replay.start()
         replay.join(0.3)
         seen.append(half.exists())
-    replay.join(5)
+    replay.join(PATIENCE_S)
 
     assert seen == [True]
     assert [each.event.id for each in out] == ["first"]
