@@ -62,7 +62,7 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         server = subprocess.Popen(["dockerd"], stdout=file, stderr=file)  # noqa: S607
     try:
         wait_until(
-            lambda: answers("docker", "info") or server.poll() is not None, 120, "dockerd answers"
+            lambda: answers("docker", "info") or server.poll() is not None, "dockerd answers"
         )
         assert server.poll() is None, log.read_text()[-2000:]
         yield
@@ -193,7 +193,7 @@ def test_unchanged_example_is_enough(project: Project) -> None:
     project.up()
 
     # Once the worker has said that it lives.
-    wait_until(lambda: project.get("/health").json()["status"] == "ok", UP_S, "all of it is well")
+    wait_until(lambda: project.get("/health").json()["status"] == "ok", "all of it is well")
     assert project.inside("web", "id", "-u").strip() == "10001"
     current = json.loads(project.inside("web", "horizonctl", "db", "current", "--json"))
     assert current["current"] == current["release"]
@@ -201,7 +201,7 @@ def test_unchanged_example_is_enough(project: Project) -> None:
         project.inside("redis", "redis-cli", "config", "get", "appendfsync").split()[1] == "always"
     )
     for service in ("web", "worker"):
-        wait_until(partial(project.is_healthy, service), UP_S, service)
+        wait_until(partial(project.is_healthy, service), service)
 
 
 def test_data_and_secrets_survive_down(project: Project) -> None:
@@ -234,7 +234,6 @@ def test_another_port_and_another_redis_are_one_variable_each(project: Project) 
         assert project.port != before
         wait_until(
             lambda: "hb:" in run("docker", "exec", name, "redis-cli", "keys", "hb:*"),
-            60,
             "the workers' heartbeat in the other Redis",
         )
         assert project.inside("redis", "redis-cli", "dbsize").strip() == "0"
