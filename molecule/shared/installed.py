@@ -8,10 +8,9 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from machine import Run, made, on
+from machine import Run, made, on, typed
 
 MOST_EXPOSED = 1.5
-PUBLIC_PORTS = {22, 80, 443}
 BOT = {"name": "La Cocina", "client_id": "la-cocina"}
 
 
@@ -36,10 +35,10 @@ def secrets_of(values: Iterable[tuple[str, object]]) -> list[str]:
 
 def add_bot(machine: str, number: str, instructions: str = "Responde en pocas frases.") -> None:
     """The machine has a bot with this number."""
-    bots = json.loads(on(machine, "horizonctl bots list --json"))
+    bots = json.loads(typed(machine, "sudo horizonctl bots list --json"))
     if not any(bot["twilio_phone_number"] == number for bot in bots):
         fields = BOT | {"twilio_phone_number": number, "instructions": instructions}
-        on(machine, "horizonctl bots add --file - --json", stdin=json.dumps(fields))
+        typed(machine, "sudo horizonctl bots add --file - --json", stdin=json.dumps(fields))
 
 
 def listeners_beyond_loopback(machine: str) -> set[int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
+import select
 import shlex
 import signal
 import subprocess
@@ -17,6 +19,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+SUDO_PASSWORD = ROOT / "molecule/shared/sudo-password"
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 PLAYBOOK_TIMEOUT_S = 900
@@ -60,6 +63,28 @@ def playbook(
         check=False,
     )
     return Run(result.returncode, result.stdout, time.monotonic() - started)
+
+
+def answering(prompts: Mapping[str, str], *command: str) -> Run:
+    """A command that asks on its terminal; each prompt is answered once."""
+    started = time.monotonic()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execvpe(command[0], command, _environment())  # noqa: S606  # no shell is wanted
+    left, output = dict(prompts), b""
+    while select.select([terminal], [], [], PLAYBOOK_TIMEOUT_S)[0]:
+        try:
+            output += os.read(terminal, 65536)
+        except OSError:  # The other side is closed.
+            break
+        for prompt in [each for each in left if output.endswith(each.encode())]:
+            os.write(terminal, f"{left.pop(prompt)}\n".encode())
+    os.close(terminal)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    text = output.decode().replace("\r\n", "\n")
+    assert not left, f"{sorted(left)} was never asked: {text}"
+    return Run(code, text, time.monotonic() - started)
 
 
 class Begun:
@@ -112,6 +137,8 @@ def _command(
 ) -> list[str]:
     return [
         *("ansible-playbook", name, "-i", str(SCENARIO / "inventory" / inventory)),
+        # What --ask-become-pass is answered with.
+        *("--become-password-file", str(SUDO_PASSWORD)),
         *(("-e", json.dumps(extra)) if extra else ()),
         *arguments,
     ]
@@ -131,10 +158,51 @@ def _family(pid: int) -> list[int]:
     return found
 
 
+# Two doors: what a person types comes in over SSH, as that person. What a test looks at, breaks and mends
+# comes in through Docker, as root: no login, environment or SSH server of the machine can be in its way.
+
+
+def typed(machine: str, command: str, *, stdin: str = "") -> str:
+    """What a person sees who types this on the machine, with `sudo` where it is needed; it has to succeed."""
+    result = type_in(machine, command, stdin=stdin)
+    assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
+    return result.stdout
+
+
+def type_in(machine: str, command: str, *, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """The same, however it ends."""
+    reach = reached(machine)
+    # The password is typed by a program: standard input belongs to the command.
+    askpass = 'export SUDO_ASKPASS=~/.askpass; sudo() { command sudo --askpass "$@"; }; '
+    return subprocess.run(
+        [
+            *("ssh", "-o", "BatchMode=yes", *shlex.split(reach["ansible_ssh_common_args"])),
+            *("-i", reach["ansible_ssh_private_key_file"], "-p", str(reach["ansible_port"])),
+            *(f"{reach['ansible_user']}@{reach['ansible_host']}", askpass + command),
+        ],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def reached(machine: str) -> Mapping[str, Any]:
+    """How Ansible and people reach the machine."""
+    file = SCENARIO / f"inventory/host_vars/{machine}.yml"
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
+def container(machine: str) -> str:
+    """Docker's name of it, which is this clone's own."""
+    return str(reached(machine)["machine_container"])
+
+
 def on(machine: str, command: str, *, stdin: str = "") -> str:
-    """What a shell command on the machine prints; it has to succeed."""
+    """What a shell command prints on the machine; it has to succeed."""
     result = subprocess.run(
-        ["docker", "exec", "-i", machine, "sh", "-c", command],
+        ["docker", "exec", "-i", container(machine), "sh", "-c", command],
         input=stdin,
         capture_output=True,
         text=True,
@@ -148,7 +216,7 @@ def on(machine: str, command: str, *, stdin: str = "") -> str:
 def code_on(machine: str, command: str) -> int:
     """The exit code of a shell command on the machine."""
     return subprocess.run(
-        ["docker", "exec", machine, "sh", "-c", command],
+        ["docker", "exec", container(machine), "sh", "-c", command],
         capture_output=True,
         timeout=300,
         check=False,
@@ -156,31 +224,44 @@ def code_on(machine: str, command: str) -> int:
 
 
 def address_of(machine: str) -> str:
-    """The machine's address on the scenario's network."""
-    text = subprocess.check_output(["docker", "inspect", machine], text=True)
-    (network,) = json.loads(text)[0]["NetworkSettings"]["Networks"].values()
-    return str(network["IPAddress"])
-
-
-def private_address_of(machine: str) -> str:
-    """Its `cluster_address`: known also of one that does not run, and never a floating one."""
-    inventory = yaml.safe_load((SCENARIO / "inventory/hosts.yml").read_text(encoding="utf-8"))
-    return str(inventory["machines"]["hosts"][machine]["cluster_address"])
+    """The machine's own address: known also of one that does not run, never a floating one."""
+    return str(reached(machine)["ansible_host"])
 
 
 def stop(machine: str) -> None:
     """As a power cut does it."""
-    subprocess.run(["docker", "kill", machine], check=True, capture_output=True)
+    subprocess.run(["docker", "kill", container(machine)], check=True, capture_output=True)
+    _forget_connections(machine)
 
 
 def start(machine: str) -> None:
     """Once it has booted."""
-    subprocess.run(["docker", "start", machine], check=True, capture_output=True)
-    wait_for(lambda: _is_up(machine), 90, f"{machine} is up")
+    subprocess.run(["docker", "start", container(machine)], check=True, capture_output=True)
+    wait_until_up(machine)
+
+
+def restart(machine: str) -> None:
+    """It is shut down in order, and boots."""
+    subprocess.run(
+        ["docker", "restart", "--time", "60", container(machine)], check=True, capture_output=True
+    )
+    wait_until_up(machine)
+
+
+def wait_until_up(machine: str) -> None:
+    wait_for(lambda: _is_up(machine), 180, f"{machine} is up")
+    _forget_connections(machine)
+
+
+def _forget_connections(machine: str) -> None:
+    """Ansible's open ones lead nowhere, and would be waited for."""
+    for socket in Path(reached(machine)["ansible_control_path_dir"]).iterdir():
+        if socket.is_socket():
+            socket.unlink(missing_ok=True)
 
 
 def _is_up(machine: str) -> bool:
-    command = ["docker", "exec", machine, "systemctl", "is-system-running"]
+    command = ["docker", "exec", container(machine), "systemctl", "is-system-running"]
     told = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     return told in ("running", "degraded")
 

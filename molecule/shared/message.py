@@ -57,7 +57,7 @@ def deliver(domain: str, address: str, form: dict[str, str], token: str, ca: str
         cert_reqs="CERT_REQUIRED" if ca else "CERT_NONE",
         ca_cert_data=ca,
         retries=False,
-        timeout=15,
+        timeout=60,
     ) as pool:
         answer = pool.request(
             "POST",
@@ -72,7 +72,7 @@ def deliver(domain: str, address: str, form: dict[str, str], token: str, ca: str
     return answer.status
 
 
-def wait_for_reply(twilio: str, contact: str, within_s: float = 30) -> str:
+def wait_for_reply(twilio: str, contact: str, within_s: float = 120) -> str:
     """What the emulated Twilio was asked to send to the contact first."""
     messages = replies(twilio, contact, 1, within_s)
     assert messages, f"no reply to {contact} within {within_s} s"
@@ -83,7 +83,7 @@ def replies(twilio: str, contact: str, count: int = 0, within_s: float = 0) -> l
     """Everything that the emulated Twilio was asked to send to the contact, once it is `count`."""
     query = urlencode({"to": contact, "count": count, "timeout": within_s})
     with urllib.request.urlopen(
-        f"{twilio}/_emulator/messages?{query}", timeout=within_s + 10
+        f"{twilio}/_emulator/messages?{query}", timeout=within_s + 60
     ) as answer:
         return [str(message["body"]) for message in json.load(answer)]
 
@@ -97,7 +97,7 @@ def tell_vendor(url: str, what: str, fields: object, method: str = "POST") -> No
         headers={"Content-Type": "application/json"},
         method=method,
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.status < 300, answer.read()
 
 
@@ -107,7 +107,7 @@ def served_certificate(domain: str, address: str) -> str:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with (
-        socket.create_connection((address, 443), timeout=10) as raw,
+        socket.create_connection((address, 443), timeout=60) as raw,
         context.wrap_socket(raw, server_hostname=domain) as tls,
     ):
         der = tls.getpeercert(binary_form=True)
@@ -121,5 +121,5 @@ def authority() -> str:
     assert gateway is not None
     context = ssl.create_default_context(cafile=str(made()["certbot_ca_file"]))
     url = f"https://{gateway[1]}:15000/roots/0"
-    with urllib.request.urlopen(url, context=context, timeout=10) as answer:
+    with urllib.request.urlopen(url, context=context, timeout=60) as answer:
         return str(answer.read().decode())

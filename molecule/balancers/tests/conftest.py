@@ -11,14 +11,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from machine import EPHEMERAL, ROOT, code_on, on, start, wait_for
+from machine import EPHEMERAL, ROOT, address_of, code_on, on, start, wait_for
 from steady_load import Load, echoed
 from versions import Versions
 
 BASE, ONE, TWO = "balancers-base", "balancers-one", "balancers-two"
 BALANCERS = (ONE, TWO)
 DOMAIN = "balancers.horizon.test"
-FLOATING = "172.29.79.100"
+FLOATING = address_of(ONE).rpartition(".")[0] + ".100"
 RATE = 20
 
 
@@ -45,7 +45,7 @@ def holders() -> list[str]:
 
 
 def holder() -> str:
-    wait_for(lambda: len(holders()) == 1, 20, "one balancer has the address")
+    wait_for(lambda: len(holders()) == 1, 120, "one balancer has the address")
     return holders()[0]
 
 

@@ -18,7 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from machine import EPHEMERAL, ROOT, address_of, made, on, private_address_of, wait_for
+from machine import EPHEMERAL, ROOT, address_of, made, on, wait_for
 from steady_load import Load, echoed
 from versions import Versions
 
@@ -80,7 +80,7 @@ def ask_sentinel(machine: str, *words: str) -> list[str]:
 def primary(machine: str = BALANCER) -> str:
     """The machine with Redis's primary, by the Sentinel of this machine."""
     address = ask_sentinel(machine, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "horizon")[0]
-    return next(each for each in (*REDIS, NEW) if private_address_of(each) == address)
+    return next(each for each in (*REDIS, NEW) if address_of(each) == address)
 
 
 def sentinels(machine: str) -> int:
@@ -100,21 +100,21 @@ def make_primary(machine: str, among: Sequence[str] = REDIS) -> None:
     others = [each for each in among if each != machine]
     if (now := primary()) != machine:
         # One that is behind would be chosen all the same, for want of another.
-        wait_for(lambda: _is_online(machine, now), 60, f"{machine} has what {now} has")
+        wait_for(lambda: _is_online(machine, now), 120, f"{machine} has what {now} has")
         time.sleep(COUNTED_S)
         for other in others:
             as_admin(other, "CONFIG SET replica-priority 0")
-        wait_for(lambda: _fails_over_to(machine), 90, f"{machine} is the primary")
+        wait_for(lambda: _fails_over_to(machine), 120, f"{machine} is the primary")
         for other in others:
             as_admin(other, "CONFIG SET replica-priority 100")
-    wait_for(lambda: _replicas(machine) == len(others), 60, "all replicas")
+    wait_for(lambda: _replicas(machine) == len(others), 120, "all replicas")
     # What they still took for a replica that may not lead could be no primary of the next fail-over.
     # And one that a Sentinel has last heard of as the primary it was would be made a replica again, by
     # that Sentinel, when the two meet after a partition: docs/decisions/0022-sentinel.md.
     for word, said in (("slave-priority", "100"), ("role-reported", "slave")):
         wanted = [(each, word, [said] * len(others)) for each in among]
         for each, field, heard in wanted:
-            wait_for(lambda e=each, f=field, h=heard: _heard(e, f) == h, 5, f"{word} of replicas")
+            wait_for(lambda e=each, f=field, h=heard: _heard(e, f) == h, 120, f"{word} of replicas")
 
 
 def as_admin(machine: str, words: str) -> str:
@@ -137,7 +137,7 @@ def _heard(machine: str, field: str) -> list[str]:
 
 
 def _is_online(replica: str, primary_: str) -> bool:
-    address = private_address_of(replica)
+    address = address_of(replica)
     return re.search(rf"ip={address},port=\d+,state=online", _replication(primary_)) is not None
 
 
@@ -160,7 +160,7 @@ def cut(machine: str, *others: str) -> None:
     """No packet comes to this machine from those, nor goes to them."""
     rules = [CUT]
     for other in others:
-        address = private_address_of(other)
+        address = address_of(other)
         rules.append(f"nft add rule inet cut in ip saddr {address} drop")
         rules.append(f"nft add rule inet cut out ip daddr {address} drop")
     on(machine, "\n".join(rules))

@@ -87,6 +87,6 @@ def versions() -> Versions:
 def load() -> Iterator[Load]:
     add_bot(MACHINE, NUMBER, ECHO)
     running = Load()
-    wait_for(lambda: running.runs, 5, "the load runs")
+    wait_for(lambda: running.runs, 120, "the load runs")
     yield running
     running.end()

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from installed import add_bot
-from machine import EPHEMERAL, ROOT, address_of, made, playbook, vendors
+from machine import EPHEMERAL, ROOT, address_of, container, made, playbook, typed, vendors
 from message import send, wait_for_reply
 from versions import Versions
 
@@ -18,7 +18,7 @@ LIMIT_MB = 512
 def memory() -> dict[str, int]:
     """Bytes in use without the page cache, and processes that the kernel has killed for want of memory."""
     name = subprocess.check_output(
-        ["docker", "inspect", "--format", "{{.Id}}", MACHINE], text=True
+        ["docker", "inspect", "--format", "{{.Id}}", container(MACHINE)], text=True
     ).strip()
     (folder,) = [
         *Path("/sys/fs/cgroup/memory/docker").glob(name),
@@ -69,6 +69,13 @@ def test_a_version_is_deployed_beside_the_running_one() -> None:
     )
 
     assert run.code == 0, run.output
+
+
+def test_a_copy_of_the_database_belongs_to_who_asks_for_it() -> None:
+    typed(MACHINE, "sudo horizonctl db backup copia.db")
+
+    assert typed(MACHINE, "stat --format '%U %a' copia.db").split() == ["agency", "600"]
+    assert typed(MACHINE, "head --bytes 15 copia.db") == "SQLite format 3"
 
 
 def test_memory_was_enough() -> None:

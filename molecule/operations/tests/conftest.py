@@ -14,7 +14,7 @@ import ansible.module_utils
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
 from installed import add_bot
-from machine import EPHEMERAL, address_of, made, on, vendors, wait_for
+from machine import EPHEMERAL, address_of, made, typed, vendors, wait_for
 from message import deliver, message, tell_vendor, wait_for_reply
 
 ansible.module_utils.__path__.append(str(Path(__file__).parents[3] / "ansible/module_utils"))
@@ -26,13 +26,15 @@ NUMBER = "+56226660001"
 
 @pytest.fixture(scope="session", autouse=True)
 def bot() -> None:
-    wait_for(lambda: "ok" in on(MACHINE, "horizonctl health || true"), 60, "healthy service")
+    wait_for(
+        lambda: "ok" in typed(MACHINE, "sudo horizonctl health || true"), 60, "healthy service"
+    )
     add_bot(MACHINE, NUMBER)
 
 
 def ctl(words: str, *, stdin: str = "") -> Any:
     """What a command of horizonctl says as JSON."""
-    return json.loads(on(MACHINE, f"horizonctl {words} --json", stdin=stdin))
+    return json.loads(typed(MACHINE, f"sudo horizonctl {words} --json", stdin=stdin))
 
 
 def write(number: str, text: str = "Hola") -> str:

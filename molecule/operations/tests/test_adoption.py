@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from conftest import MACHINE, answers, ctl
-from machine import code_on, on, playbook
+from machine import code_on, on, playbook, typed
 
 ASIDE = "/var/backups/horizonai-bots-legacy"
-GIVEN = "/var/lib/horizonai-bots/import"
-IMPORT = f"horizonctl import --registry {GIVEN}/registry.json --env {GIVEN}/env"
+IMPORT = "sudo horizonctl import --registry registry.json --env env"
 PANADERIA, KIOSKO = "+56226660101", "+56226660102"
 
 
@@ -21,24 +20,21 @@ def test_the_older_service_is_kept_aside() -> None:
 
 
 def test_its_bots_are_imported_and_answer() -> None:
-    on(
-        MACHINE,
-        f"install -d -o horizonai-bots -m 0700 {GIVEN} && cd {ASIDE} "
-        f"&& install -o horizonai-bots -m 0600 registry.json env {GIVEN}/",
-    )
+    files = f"{ASIDE}/registry.json {ASIDE}/env"
+    typed(MACHINE, f'sudo install -o "$(whoami)" -m 0600 {files} ~/')
     before = ctl("bots list")
 
-    dry = on(MACHINE, f"{IMPORT} --dry-run; true")
+    dry = typed(MACHINE, f"{IMPORT} --dry-run; true")
     assert ctl("bots list") == before
     # One entry cannot be taken: its instructions were kept at OpenAI. It stops no other.
-    said = on(MACHINE, f"{IMPORT} 2>&1; echo ended with $?")
+    said = typed(MACHINE, f"{IMPORT} 2>&1; echo ended with $?")
 
     print(dry, said)
     numbers = {bot["twilio_phone_number"] for bot in ctl("bots list")}
     assert PANADERIA in numbers
     assert "asst_of_another_time" in dry + said
     assert answers(PANADERIA)
-    on(MACHINE, f"rm -r {GIVEN}")
+    typed(MACHINE, "rm registry.json env")
 
 
 def test_the_first_backup_is_there() -> None:

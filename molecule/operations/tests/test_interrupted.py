@@ -45,7 +45,10 @@ def _nothing_is_left() -> None:
     )
     assert strays == ""
     # What a killed module of Ansible's was unpacked into is for cleanup.yml.
-    left = on(MACHINE, "ls -d /tmp/hb-* /tmp/restic* /tmp/tmp* /root/.ansible/tmp/* || true")
+    left = on(
+        MACHINE,
+        "ls -d /tmp/hb-* /tmp/restic* /tmp/tmp* /root/.ansible/tmp/* /home/*/.ansible/tmp/* || true",
+    )
     assert left == ""
 
 
@@ -142,9 +145,12 @@ def _locked_table() -> Iterator[None]:
     on(
         MACHINE,
         f"PGAPPNAME=holder setsid {psql} -c 'BEGIN; LOCK TABLE audit_log; SELECT pg_sleep(600)' "
-        ">/dev/null 2>&1 & sleep 1",
+        ">/dev/null 2>&1 &",
     )
+    held = "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted"
+    locked = f'{psql} --tuples-only -c "{held}"'
     try:
+        wait_for(lambda: "1" in on(MACHINE, locked), 120, "lock")
         yield
     finally:
         end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holder'"
@@ -191,7 +197,7 @@ def test_a_backup_that_was_killed_while_the_database_is_copied(undisturbed: str)
     before = _snapshots()
     with _locked_table():
         run = Begun("backup.yml")
-        wait_for(_pg_dump_waits, 60, "pg_dump at the lock")
+        wait_for(_pg_dump_waits, 120, "pg_dump at the lock")
         print(run.kill(MACHINE, "bin/pg_dump --snapshot"))
     assert code_on(MACHINE, f"test -e {FOLDER}/stage/redis.rdb") == 0
     assert _snapshots() == before
@@ -226,14 +232,14 @@ def test_a_backup_whose_controller_went_away_goes_on_and_keeps_the_next_out() ->
     before = _snapshots()
     with _locked_table():
         run = Begun("backup.yml")
-        wait_for(_pg_dump_waits, 60, "pg_dump at the lock")
+        wait_for(_pg_dump_waits, 120, "pg_dump at the lock")
         assert run.kill_here(), run.output
 
         refused = playbook("backup.yml")
 
     assert refused.code != 0
     assert "runs on this host already: wait for it" in told(refused.output), refused.output
-    wait_for(lambda: not _backup_works(), 60, "the end of the backup")
+    wait_for(lambda: not _backup_works(), 120, "the end of the backup")
     assert len(set(_snapshots()) - set(before)) == 1
     _is_finished_by_the_next(_snapshots())
 
@@ -242,13 +248,13 @@ def test_what_outlives_a_killed_tool_keeps_the_next_out(undisturbed: str) -> Non
     before = _snapshots()
     with _locked_table():
         run = Begun("backup.yml")
-        wait_for(_pg_dump_waits, 60, "pg_dump at the lock")
+        wait_for(_pg_dump_waits, 120, "pg_dump at the lock")
         print(run.kill(MACHINE, "-m horizon_backup run", "--alone"))
 
         refused = playbook("backup.yml")
 
     assert "runs on this host already: wait for it" in told(refused.output), refused.output
-    wait_for(lambda: not _backup_works(), 60, "the end of what outlived it")
+    wait_for(lambda: not _backup_works(), 120, "the end of what outlived it")
     _is_finished_by_the_next(before)
     assert _kept() == undisturbed
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conftest import MACHINE, NUMBER, answers, ctl, told
-from machine import on, playbook, wait_for
+from machine import playbook, typed, wait_for
 
 
 def test_every_host_and_client_is_in_the_tables() -> None:
@@ -34,10 +34,10 @@ def test_each_view_is_a_command() -> None:
     assert figures["clients"][0]["turns"]["replied"] > 0
     server = ctl("server")
     assert server["faults"] == []
-    assert "la-cocina" in on(MACHINE, "horizonctl monitor --once")
+    assert "la-cocina" in typed(MACHINE, "sudo horizonctl monitor --once")
     wait_for(
-        lambda: bot["id"] in on(MACHINE, "horizonctl logs --client la-cocina -n 50"),
-        15,
+        lambda: bot["id"] in typed(MACHINE, "sudo horizonctl logs --client la-cocina -n 50"),
+        120,
         "the client's lines in the log",
     )
-    assert "Hola" in on(MACHINE, "horizonctl search Hola --days 1")
+    assert "Hola" in typed(MACHINE, "sudo horizonctl search Hola --days 1")

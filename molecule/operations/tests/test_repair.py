@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import DOMAIN, MACHINE, NUMBER, answers, ctl, told, write
-from machine import Run, made, on, playbook, vendors, wait_for
+from machine import Run, made, on, playbook, typed, vendors, wait_for
 from message import tell_vendor
 
 from ansible.module_utils.horizon_checks import ANY_OF, CHECKS
@@ -186,7 +186,7 @@ def test_what_is_wrong_beside_the_service_is_named(tmp_path: Path) -> None:
     refusal = {"kind": "status", "status": 401, "times": None, "path": "*/responses"}
     tell_vendor(openai, "faults", refusal)
     write(NUMBER, "nadie contesta")
-    wait_for(lambda: ctl("health")["queue"]["dead"] > 0, 60, "a dead turn")
+    wait_for(lambda: ctl("health")["queue"]["dead"] > 0, 120, "a dead turn")
     tell_vendor(openai, "faults", {}, "DELETE")
     try:
         with broken(BESIDE):
@@ -198,12 +198,12 @@ def test_what_is_wrong_beside_the_service_is_named(tmp_path: Path) -> None:
                 app_repair_from_outside=True,
             )
     finally:
-        on(MACHINE, "horizonctl dead retry --all")
+        typed(MACHINE, "sudo horizonctl dead retry --all")
 
     # nginx goes on with what it has read: it is better than what is on the disk.
     told_beside = {"clock", "domain", "dead turns", "webhook from outside", "served certificate"}
     _is_named(run, {*BESIDE, *told_beside})
-    wait_for(lambda: ctl("health")["queue"]["dead"] == 0, 60, "no dead turn")
+    wait_for(lambda: ctl("health")["queue"]["dead"] == 0, 120, "no dead turn")
     _works_again()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +18,9 @@ from machine import (
     made,
     on,
     playbook,
+    restart,
+    type_in,
+    typed,
     vendors,
     wait_for,
 )
@@ -119,7 +121,7 @@ def deploy(version: str) -> Run:
 
 
 def release() -> str:
-    return str(json.loads(on(MACHINE, "horizonctl health --json"))["release"])
+    return str(json.loads(typed(MACHINE, "sudo horizonctl health --json"))["release"])
 
 
 @pytest.mark.parametrize("left_kb", [8, 400])
@@ -143,8 +145,12 @@ def test_disk_that_fills_up_during_a_deploy_is_told(versions: Versions, left_kb:
 
 def test_restarted_machine_answers_by_itself() -> None:
     before = release()
-    subprocess.run(["docker", "restart", "--time", "60", MACHINE], check=True, capture_output=True)
-    wait_for(lambda: code_on(MACHINE, "horizonctl health") == 0, 90, "the service is healthy")
+    restart(MACHINE)
+    wait_for(
+        lambda: type_in(MACHINE, "sudo horizonctl health").returncode == 0,
+        90,
+        "the service is healthy",
+    )
 
     assert answers()
     assert release() == before
@@ -155,12 +161,16 @@ def test_restarted_machine_answers_by_itself() -> None:
 def test_killed_processes_come_back() -> None:
     on(MACHINE, "systemctl kill --signal=KILL 'horizonai-bots@*' 'horizonai-bots-worker@*'")
 
-    wait_for(lambda: code_on(MACHINE, "horizonctl health") == 0, 60, "the service is healthy")
+    wait_for(
+        lambda: type_in(MACHINE, "sudo horizonctl health").returncode == 0,
+        60,
+        "the service is healthy",
+    )
     assert answers()
 
 
 def test_removal_leaves_data_and_nothing_that_runs() -> None:
-    bots = on(MACHINE, "horizonctl bots list --json")
+    bots = typed(MACHINE, "sudo horizonctl bots list --json")
 
     run = playbook("molecule/recovery/remove.yml")
 
@@ -177,7 +187,7 @@ def test_removal_leaves_data_and_nothing_that_runs() -> None:
     back = playbook("site.yml")
 
     assert back.code == 0, back.output
-    assert on(MACHINE, "horizonctl bots list --json") == bots
+    assert typed(MACHINE, "sudo horizonctl bots list --json") == bots
     assert answers()
 
 
