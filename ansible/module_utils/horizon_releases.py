@@ -251,12 +251,18 @@ def is_current(journal: Journal, host: Host, wanted: Wanted) -> bool:
 def activate(journal: Journal, host: Host, wanted: Wanted, limits: Limits) -> Outcome:
     """Start the release beside what runs, prove it, then stop what ran.
 
+    Where it runs already, only a database that has lost its tables gets them again.
+
     Raises:
         ReleaseError: it did not work out. What ran before still runs, and nothing of the new is left.
     """
-    if is_current(journal, host, wanted):
-        return Outcome(False, str(journal.current and journal.current["instance"]), [])
     steps: list[str] = []
+    if is_current(journal, host, wanted):
+        try:
+            _migrate(host, wanted, steps)
+        except ReleaseError as error:
+            raise ReleaseError(f"{wanted.release} runs, and it cannot work: {error}") from error
+        return Outcome(bool(steps), str(journal.current and journal.current["instance"]), steps)
     before = journal.running
     try:
         _clear_strays(journal, host, wanted, steps)

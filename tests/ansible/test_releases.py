@@ -158,6 +158,18 @@ def test_same_release_again_changes_nothing(journal: Any, host: FakeHost) -> Non
     assert host.history == before
 
 
+def test_a_database_that_lost_its_tables_gets_them_again(journal: Any, host: FakeHost) -> None:
+    activate(journal, host, want(A))
+    before = list(host.history)
+    host.revision |= {"runs": False, "state": "empty", "current": None}
+
+    outcome = activate(journal, host, want(A))
+
+    assert (outcome.changed, host.migrated) == (True, [A])
+    assert host.history == before
+    assert not activate(journal, host, want(A)).changed
+
+
 def test_new_release_starts_before_the_old_one_stops(journal: Any, host: FakeHost) -> None:
     activate(journal, host, want(A))
     host.history.clear()
