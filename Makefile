@@ -23,8 +23,9 @@ PINNED := ^(\#.*|-r .*|[A-Za-z0-9._-]+(\[[A-Za-z0-9,._-]+\])?==[0-9][^ ;*]*( ; .
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos fuzz audit compose molecule bench variables lock check-lock
-.PHONY: lint lint-python lint-ansible lint-molecule
+# What the help lists.
+.PHONY: help setup demo test chaos fuzz audit compose molecule lint bench variables lock check-lock
+.PHONY: lint-python lint-ansible lint-molecule
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile

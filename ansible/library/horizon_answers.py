@@ -41,6 +41,8 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.horizon_surroundings import leave_login
+
 ARGUMENTS: dict[str, Any] = {
     "url": {"type": "str", "required": True},
     "address": {"type": "str", "default": ""},
@@ -153,6 +155,7 @@ def run(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    leave_login()
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     module.exit_json(**run(module.params))
 

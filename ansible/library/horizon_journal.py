@@ -49,6 +49,7 @@ from ansible.module_utils.horizon_lock import BusyError, check_free
 from ansible.module_utils.horizon_migrations import newest
 from ansible.module_utils.horizon_migrations import read as read_migrations
 from ansible.module_utils.horizon_releases import Journal, ReleaseError
+from ansible.module_utils.horizon_surroundings import leave_login
 
 ARGUMENTS: dict[str, Any] = {
     "root": {"type": "path", "default": "/opt/horizonai-bots"},
@@ -86,6 +87,7 @@ def report(root: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    leave_login()
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     root = Path(module.params["root"])
     try:

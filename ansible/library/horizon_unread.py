@@ -9,6 +9,8 @@ from datetime import datetime, timezone
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.horizon_surroundings import leave_login
+
 DOCUMENTATION = r"""
 module: horizon_unread
 short_description: A unit has read its files
@@ -114,6 +116,7 @@ def unread(module: AnsibleModule, unit: str, files: list[str], since: str) -> li
 
 def main() -> None:
     """Ansible's entry."""
+    leave_login()
     module = AnsibleModule(
         argument_spec={
             "units": {"type": "list", "elements": "str", "required": True},

@@ -76,6 +76,7 @@ def left_behind(migrations: Sequence[Migration], running: Mapping[str, int]) -> 
     next_one = next(migration for migration in migrations if migration.oldest_code > knows)
     return told + (
         f"deploy a version in between first, the last one without {next_one.file}. In the checkout: "
-        "ansible-playbook deploy.yml -e version=$(git log -1 --format=%h --diff-filter=A -- "
+        "ansible-playbook deploy.yml -i <inventory> "
+        "-e version=$(git log -1 --format=%h --diff-filter=A -- "
         f"{FOLDER}/{next_one.file})^"
     )

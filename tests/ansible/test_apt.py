@@ -21,8 +21,8 @@ WITH_APT = {
 def uses_apt(playbook: Path, play: dict[str, Any]) -> bool:
     """Whether a task of the play may install a package."""
     roles = {entry["role"] for entry in play.get("roles", ())}
-    included = yaml.safe_dump(play)
-    return bool(roles & WITH_APT) or "remove.yml" in included
+    included = yaml.safe_dump(play.get("tasks", []))
+    return bool(roles & WITH_APT) or "remove.yml" in included or "ansible.builtin.apt:" in included
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.stem)
@@ -41,7 +41,11 @@ def test_the_plays_that_install_packages_are_known() -> None:
         if uses_apt(playbook, play)
     ]
 
-    assert known == ["site: Servers answer WhatsApp", "site: A host is taken away"]
+    assert known == [
+        "site: Servers answer WhatsApp",
+        "site: A host is taken away",
+        "upgrade: A host has Debian's updates",
+    ]
 
 
 def test_no_other_task_or_module_calls_the_package_manager_to_install() -> None:
@@ -54,6 +58,7 @@ def test_no_other_task_or_module_calls_the_package_manager_to_install() -> None:
             "ansible/module_utils",
         )
         for path in REPOSITORY.glob(f"{folder}/*")
+        if path.is_file()
         for line in path.read_text().splitlines()
         if ("apt-get" in line or '"dpkg"' in line)
         and "install" in line

@@ -31,9 +31,16 @@ from tests.ansible.cluster import (
     render,
 )
 from tests.ansible.conftest import REPOSITORY, load
+from tests.ansible.test_build_module import checkout, commit
+from tests.ansible.test_release_playbooks import A as EARLIER
+from tests.ansible.test_release_playbooks import B as LATER
+from tests.ansible.test_release_playbooks import folders
+from tests.ansible.test_release_playbooks import host as installed
 from tests.security.nginx import BINARY, nginx_before
 from tests.server_process import PATIENCE_S, free_port, wait_until
 from tests.servers import RealRedis, _redis_binary
+
+__all__ = ["checkout"]  # fixture
 
 filters = load("filter_plugins/horizon_cluster.py")
 replication = load("library/horizon_replication.py")
@@ -667,8 +674,8 @@ def test_hosts_stand_in_the_order_of_the_inventory(rendered: Rendered) -> None:
 
 SYSTEMCTL = """#!/bin/sh
 case "$*" in
-*show*) echo LoadState=loaded; echo ActiveState=active ;;
-*reload*) cat "{upstream}" >>"{seen}" ;;
+*show*) printf '%s\\n' LoadState=loaded ActiveState=active SubState=running MainPID=1 NRestarts=0 ;;
+*reload*nginx*) cat "{upstream}" >>"{seen}" ;;
 esac
 """
 
@@ -676,9 +683,16 @@ esac
 @pytest.mark.parametrize("status", [200, 503])
 @pytest.mark.parametrize("playbook", ["deploy.yml", "rollback.yml"])
 def test_a_web_host_is_out_for_its_deploy_and_back_when_that_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, playbook: str, status: int
+    tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch, playbook: str, status: int
 ) -> None:
-    """Unless it is the last one that can take a message."""
+    """Unless it is the last one that can take a message. No host can be changed here: a setting spans
+    lines, and there is no horizonctl.
+    """
+    head = commit(checkout, "new")
+    for name in ADDRESSES:
+        installed(tmp_path, name, EARLIER, LATER)
+        told = json.dumps({"commit": head})
+        (tmp_path / name / "releases" / LATER / "release.json").write_text(told)
     upstream, seen = tmp_path / "upstream.conf", tmp_path / "seen"
     seen.touch()
     program = tmp_path / "systemctl"
@@ -687,15 +701,30 @@ def test_a_web_host_is_out_for_its_deploy_and_back_when_that_fails(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     hosts = {name: {"cluster_address": address} for name, address in ADDRESSES.items()}
     port = free_port()
-    folders = ["-e", f"nginx_upstream_file={upstream}", "-e", f"app_root={tmp_path / 'none'}"]
-    file = inventory(tmp_path, GROUPS, hosts, ansible_become=False, app_web_port=port)
+    words = ["-e", f"nginx_upstream_file={upstream}", *folders(tmp_path)]
+    file = inventory(
+        tmp_path,
+        GROUPS,
+        hosts,
+        ansible_become=False,
+        app_web_port=port,
+        app_repository=str(checkout),
+        app_build_folder=str(tmp_path / "builds"),
+        **PASSWORDS,
+        vault_secret_key="key-of-the-tests",
+        vault_admin_api_key="key-of-the-tests",
+        app_settings={"OPENAI_DEFAULT_INSTRUCTIONS": "one\ntwo"},
+    )
 
     other = WebHost(status)
     with other.running(port, ADDRESSES["web2"]):
-        run = play(file, playbook, *folders)
+        run = play(file, playbook, *words)
 
     assert run.returncode != 0
-    assert "ansible-playbook site.yml" in run.stdout + run.stderr
+    reason = {"deploy.yml": "holds a line break", "rollback.yml": "/usr/local/bin/horizonctl"}[
+        playbook
+    ]
+    assert reason in run.stdout + run.stderr
     assert other.heard == ["/health/ready"]
     if status != 200:
         assert not seen.read_text()

@@ -31,7 +31,7 @@ def host(folder: Path, name: str, *ran: str, taken_back: str = "") -> dict[str, 
     (root / "state" / "activations.json").write_text(
         json.dumps({"current": current, "activations": activations, "bad": bad})
     )
-    address = {"one": "127.0.0.11", "two": "127.0.0.12"}[name]
+    address = {"one": "127.0.0.11", "two": "127.0.0.12"}.get(name)
     return {
         "cluster_address": address,
         "ansible_become": False,

@@ -20,16 +20,20 @@ ROLE = REPOSITORY / "roles" / "app"
 
 
 def unit(kind: str, **variables: Any) -> str:
-    """A unit's text, with the role's defaults."""
+    """A unit's text, with the role's own variables."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ROLE / "templates"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         autoescape=False,  # noqa: S701 no HTML
     )
-    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    known = {
+        name: value
+        for kind in ("defaults", "vars")
+        for name, value in yaml.safe_load((ROLE / kind / "main.yml").read_text()).items()
+    }
     template = environment.get_template(f"horizonai-bots-retention.{kind}.j2")
-    return template.render({**defaults, **variables})
+    return template.render({**known, **variables})
 
 
 def commands(text: str) -> list[list[str]]:

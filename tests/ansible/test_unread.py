@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import pytest
 import yaml
 
 from tests.ansible.conftest import REPOSITORY
+from tests.ansible.modules import Login, run
 
 SYSTEMCTL = """#!/bin/sh
 echo "$@" >>{folder}/asked
@@ -56,20 +54,16 @@ class Unit:
         )
 
     def look(self, since: str, *, check: bool = False) -> dict[str, Any]:
-        params = {"units": ["u"], "unit": "u", "files": [str(self.file.parent), "/none"]}
-        arguments = {
-            "ANSIBLE_MODULE_ARGS": {**params, "since": since, "_ansible_check_mode": check}
-        }
-        done = subprocess.run(
-            [sys.executable, str(REPOSITORY / "ansible/library/horizon_unread.py")],
-            input=json.dumps(arguments),
-            env={**os.environ, "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}"},
-            capture_output=True,
-            text=True,
+        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
+        return run(
+            "horizon_unread",
+            check=check,
+            login=Login(environment={"PATH": path}),
+            units=["u"],
+            unit="u",
+            files=[str(self.file.parent), "/none"],
+            since=since,
         )
-        assert done.stdout, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
 
     @property
     def reloads(self) -> int:

@@ -13,7 +13,7 @@ COMMAND = re.compile(r"ansible-playbook[ \w-]* [\w-]+\.yml(?P<rest>[^\n]{0,80}(\
 # Directly behind the playbook; a text in Python may go on in its next literal.
 NAMED = re.compile(
     r"( ['\"]?\s*\"?)?"
-    r"( ?-i (inventories/\w+|<inventory>)| {inventory} | ?(\{\{|' ~|'\s+~) ?ansible_inventory_sources)"
+    r"( ?-i (inventories/\w+|<inventory>)| {inventory}[ \"]| ?(\{\{|' ~|'\s+~) ?ansible_inventory_sources)"
 )
 PAGES = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")]
 CODE = [
