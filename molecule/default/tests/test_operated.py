@@ -54,7 +54,8 @@ def inventory() -> None:
     settings.write_text(yaml.safe_dump({n: v for n, v in known.items() if n != "app_domain"}))
     vault = MINE / "group_vars/all/vault.yml"
     asked_for = yaml.safe_load(vault.read_text())
-    vault.write_text(yaml.safe_dump({name: made()[name] for name in asked_for}))
+    # What the scenario has no value for stays as the example has it.
+    vault.write_text(yaml.safe_dump(asked_for | {n: made()[n] for n in asked_for if n in made()}))
     (EPHEMERAL / "vault-password").write_text(VAULT_PASSWORD)
     subprocess.run(
         ["ansible-vault", "encrypt", vault, "--vault-password-file", EPHEMERAL / "vault-password"],
