@@ -37,6 +37,7 @@ class Node(_Locked):
     def __init__(self, follows: Node | None = None) -> None:
         super().__init__()
         self._follows = follows
+        self._has_shut_out = False
 
     def _command(self) -> Sequence[str | Path]:
         file = self.folder / "node.conf"
@@ -73,12 +74,17 @@ class Node(_Locked):
 
     def shut_out(self, *names: str) -> None:
         """As a partition does: these users are cut off, the service is not."""
+        self._has_shut_out = True
         with self.client() as client:
             for name in names:
                 client.acl_setuser(name, enabled=False)
                 client.execute_command("CLIENT", "KILL", "USER", name)
 
     def let_in(self, *names: str) -> None:
+        """Those that `shut_out` cut off."""
+        if not self._has_shut_out:
+            return
+        self._has_shut_out = False
         with self.client() as client:
             for name in names:
                 client.acl_setuser(name, enabled=True)
@@ -173,14 +179,8 @@ class SentinelGroup:
         for node in self.nodes:
             wait_until(node.answers, "an answer of each node")
             node.let_in("sentinel", "replica")
-        primary = self.primary
-        for node in self.nodes:
-            if node is not primary and node.told()["role"] == "master":
-                # A Sentinel would do it after some seconds.
-                node.follow(primary)
-        wait_until(lambda: self._replicas(primary) == 2, "two replicas")
-        wait_until(lambda: self._settled(primary), "three Sentinels that agree")
-        with primary.client() as client:
+        wait_until(self._whole, "three Sentinels that agree on a primary and two replicas of it")
+        with self.primary.client() as client:
             client.flushall()
 
     def _servers(self) -> Iterator[RealRedis]:
@@ -193,18 +193,33 @@ class SentinelGroup:
             isinstance(value, dict) and value.get("state") == "online" for value in told.values()
         )
 
-    def _settled(self, primary: Node) -> bool:
+    def _whole(self) -> bool:
+        """Makes the others follow. The primary may change until the Sentinels agree on it."""
         try:
-            records = [sentinel.record() for sentinel in self.sentinels]
-            followers = [self._good_followers(sentinel) for sentinel in self.sentinels]
+            primary = self._agreed()
+            if primary is None:
+                return False
+            for node in self.nodes:
+                # A Sentinel would do it after some seconds.
+                if node is not primary and node.told().get("master_port") != primary.port:
+                    node.follow(primary)
+            return self._replicas(primary) == 2 and all(
+                self._good_followers(sentinel) == 2 for sentinel in self.sentinels
+            )
         except redis.RedisError:
             return False
-        return followers == [2, 2, 2] and all(
-            record["port"] == primary.port
-            and record["flags"] == "master"
-            and record["num-other-sentinels"] == 2
-            for record in records
-        )
+
+    def _agreed(self) -> Node | None:
+        """The primary, when each Sentinel knows the others and none is about to change it.
+
+        Another command to a node that they promote would undo their fail-over.
+        """
+        records = [sentinel.record() for sentinel in self.sentinels]
+        told = {(record["port"], record["config-epoch"], record["flags"]) for record in records}
+        if len(told) > 1 or any(record["num-other-sentinels"] != 2 for record in records):
+            return None
+        port, _, flags = told.pop()
+        return next(node for node in self.nodes if node.port == port) if flags == "master" else None
 
     def _good_followers(self, sentinel: Sentinel) -> int:
         with sentinel.client() as client:
