@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,13 @@ from service.settings import Settings
 from service.store import redis_client
 from service.store.database import Database
 from service.store.migrations_state import MigrationState
-from tests.server_process import PATIENCE_S, ServerProcess, ServerUnavailableError, data_folder
+from tests.server_process import (
+    PATIENCE_S,
+    ServerProcess,
+    ServerUnavailableError,
+    data_folder,
+    memory_folder,
+)
 from tests.servers import RealPostgres, RealRedis
 
 MigrateDatabase = Callable[[str], None]
@@ -38,6 +45,9 @@ def pytest_configure() -> None:
     # A shell lets its background jobs ignore SIGINT, and so would everything that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.umask(0o022)
+    if "TMPDIR" not in os.environ and (memory := memory_folder()) is not None:
+        os.environ["TMPDIR"] = str(memory)
+        tempfile.tempdir = None
     for name in Settings.model_fields:
         os.environ.pop(name.upper(), None)
 

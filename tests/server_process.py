@@ -27,14 +27,20 @@ _LIBC = ctypes.CDLL(None)
 _reserved_ports: list[socket.socket] = []
 
 
-def data_folder() -> Path:
-    """A new folder for a server's data, which its caller removes: in memory where there is room.
+def memory_folder() -> Path | None:
+    """A folder in memory, where there is one with room from which programs can be run.
 
-    A disk that others keep busy takes seconds for what Redis has to have on it before it answers.
+    A disk that others keep busy takes seconds for what Redis or restic has to have on it.
     """
-    memory = Path("/dev/shm")  # noqa: S108  # mkdtemp makes a folder that is ours
-    has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _MEMORY_BYTES
-    return Path(tempfile.mkdtemp(prefix="horizon-server-", dir=memory if has_room else None))
+    memory = Path("/dev/shm")  # noqa: S108  # only folders that are ours are made there
+    if not os.access(memory, os.W_OK) or os.statvfs(memory).f_flag & os.ST_NOEXEC:
+        return None
+    return memory if shutil.disk_usage(memory).free > _MEMORY_BYTES else None
+
+
+def data_folder() -> Path:
+    """A new folder for a server's data, which its caller removes: in memory where that is possible."""
+    return Path(tempfile.mkdtemp(prefix="horizon-server-", dir=memory_folder()))
 
 
 class ServerUnavailableError(Exception):
