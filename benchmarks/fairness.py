@@ -37,9 +37,9 @@ def waits_ms(flood: int, probes: int) -> tuple[float, float]:
                 accepted[message.event.fields["Body"]] = time.monotonic()
                 container.mailbox.accept(message)
                 time.sleep(GAP_S)
-            time.sleep(MODEL_S + 2)
             if flood and container.mailbox.depth().due == 0:
                 raise RuntimeError("the flood was over before the last message")
+            time.sleep(MODEL_S + 2)
         asked = requests.get(f"{urls['openai']}/_emulator/requests", timeout=60).json()
         container.close()
     arrived: dict[str, float] = {}

@@ -34,8 +34,11 @@ class Edge:
         return told
 
 
-@pytest.fixture
-def edge(redis_server: RealRedis, sqlite_template: Path, tmp_path: Path) -> Iterator[Edge]:
+@pytest.fixture(scope="module")
+def edge(
+    redis_server: RealRedis, sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Edge]:
+    tmp_path = tmp_path_factory.mktemp("edge")
     shutil.copytree(sqlite_template, tmp_path / "sqlite")
     redis_server.reset()
     shared = tmp_path / "web.sock"
@@ -51,7 +54,6 @@ def edge(redis_server: RealRedis, sqlite_template: Path, tmp_path: Path) -> Iter
         web = WebProcess(variables, "--release", "r1", shared=listener, private=private)
         opened.enter_context(web).wait_until_ready()
         yield Edge(opened.enter_context(nginx_before(shared, tmp_path / "nginx")), web)
-        redis_server.start()
 
 
 @needs_nginx
@@ -68,8 +70,10 @@ def test_what_answers_is_told_with_its_certificate(edge: Edge) -> None:
 def test_a_redis_that_is_away_is_no_answer(edge: Edge, redis_server: RealRedis) -> None:
     """Messages are kept on the disk then, so it is ready; nobody gets a reply."""
     redis_server.stop()
-
-    assert "Redis does not answer" in edge.ask()["problem"]
+    try:
+        assert "Redis does not answer" in edge.ask()["problem"]
+    finally:
+        redis_server.start()
 
 
 @needs_nginx

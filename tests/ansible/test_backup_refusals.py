@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,28 +16,29 @@ from tests.ansible.conftest import REPOSITORY
 SENTENCE = "the password does not open /srv/backup: put the one it was made with into the vault."
 
 
-@pytest.mark.parametrize("tasks", ["run", "take", "drill", "restore"])
-def test_a_refusal_is_told_in_its_own_words(tmp_path: Path, tasks: str) -> None:
+@pytest.mark.parametrize("hosts", ["run,take,drill", "restore"])
+def test_a_refusal_is_told_in_its_own_words(tmp_path: Path, hosts: str) -> None:
+    """Each host is named after the tasks that it runs; only one host is restored at a time."""
     tool = tmp_path / "horizonai-backup"
     tool.write_text(f"#!/bin/sh\necho '{SENTENCE}' >&2\nexit 1\n")
     tool.chmod(0o755)
-    role = {"name": "backup", "tasks_from": tasks}
+    role = {"name": "backup", "tasks_from": "{{ inventory_hostname }}"}
     play = {
-        "hosts": "bots1",
+        "hosts": "all",
         "gather_facts": False,
-        "tasks": [{"ansible.builtin.import_role": role}],
+        "tasks": [{"ansible.builtin.include_role": role}],
     }
     (tmp_path / "play.yml").write_text(json.dumps([play]))
     variables = {
         "ansible_python_interpreter": sys.executable,
         "backup_tool": str(tool),
-        "confirmar": "bots1",
+        "confirmar": "{{ inventory_hostname }}",
     }
 
     done = subprocess.run(
         [
             *(str(Path(sys.executable).parent / "ansible-playbook"), str(tmp_path / "play.yml")),
-            *("-i", "bots1,", "-c", "local", "-e", json.dumps(variables)),
+            *("-i", f"{hosts},", "-c", "local", "-e", json.dumps(variables)),
         ],
         cwd=REPOSITORY,
         env={**os.environ, "ANSIBLE_HOME": str(tmp_path / "home"), "ANSIBLE_NOCOLOR": "1"},
@@ -46,4 +48,6 @@ def test_a_refusal_is_told_in_its_own_words(tmp_path: Path, tasks: str) -> None:
     )
 
     assert done.returncode != 0
-    assert SENTENCE in " ".join((done.stdout + done.stderr).split())
+    text = " ".join((done.stdout + done.stderr).split())
+    for host in hosts.split(","):
+        assert re.search(rf"{host}: (no backup was taken\. )?{SENTENCE}", text), text

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 SMALL = {
     "answers": "--bursts 5 --model 0.2 --runs 1",
     "backlog": "--workers 1 --turns 10 --messages 50 --seconds 1",
-    "fairness": "--flood 400 --probes 2 --runs 1",
+    "fairness": "--flood 200 --probes 2 --runs 1",
     "figures": "--messages 400 --runs 1",
     "in_flight": "--turns 5 --model-delay 0.2",
     "stores": "--seconds 1 --runs 1",
